@@ -1,0 +1,1 @@
+"""A campaign: the loop that connects proposer, relaxation, objectives, search and store."""

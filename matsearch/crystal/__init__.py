@@ -1,0 +1,1 @@
+"""Crystals as text, checked and identified."""

@@ -1,0 +1,1 @@
+"""LLM backends: a prompt in, a completion out."""

@@ -1,0 +1,1 @@
+"""Rates, their denominators and intervals."""

@@ -1,0 +1,1 @@
+"""Machine-learning potentials: structures in, energies, forces and stresses out."""

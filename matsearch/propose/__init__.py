@@ -1,0 +1,1 @@
+"""From parents to prompts, and from replies to candidates."""

@@ -1,0 +1,250 @@
+"""The types that flow through the house, one per arrow.
+
+    Parents > Prompt > Completion > Candidate | Rejection > Relaxed | Rejection > Score | Rejection
+
+A rejection is a row with a reason. 0.0, NaN and inf never stand for a failure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from pymatgen.core import Structure
+
+Direction = Literal["min", "max"]
+
+
+class Stage(StrEnum):
+    """Where a candidate stopped. The funnel is a GROUP BY on this column."""
+
+    PARSE = "parse"
+    CHECK = "check"
+    NOVELTY = "novelty"
+    RELAX = "relax"
+    SCORE = "score"
+    SCORED = "scored"
+    WAITING = "waiting"
+    """Not a final stage: in flight, or left over when a budget ran out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why a candidate went no further.
+
+    Attributes:
+        stage: The stage that refused it.
+        reason: A short snake_case word that reports count.
+        detail: One line for a person: what was expected, what came.
+    """
+
+    stage: Stage
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One request to an LLM for one reply.
+
+    Attributes:
+        user: The text of the user's turn (for `compact` backends, all there is).
+        system: The text of the system's turn; empty for none.
+        seed: Seed of this sample alone, below 2**31.
+        sample: Index among the samples of one and the same prompt.
+        index: Running number of the request in the campaign.
+        n_crystals: How many crystals the reply is asked for.
+    """
+
+    user: str
+    system: str = ""
+    seed: int = 0
+    sample: int = 0
+    index: int = 0
+    n_crystals: int = 1
+
+    @property
+    def text_hash(self) -> str:
+        """Hash of the text alone: equal for all samples of one prompt."""
+        return content_hash([self.system, self.user])
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one reply, as the backend counted them; None where it did not say."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+    @property
+    def total(self) -> int:
+        """Prompt and completion tokens; reasoning tokens are part of the completion."""
+        return (self.prompt_tokens or 0) + (self.completion_tokens or 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One reply of an LLM.
+
+    Attributes:
+        text: The reply, as it came. Undecodable bytes appear as U+FFFD.
+        usage: Tokens.
+        finish_reason: `stop`, `length`, `refusal`, `not_utf8`, or what the endpoint says.
+        model: The model that answered, as the endpoint names it.
+        seconds: Wall time of the request.
+    """
+
+    text: str
+    usage: Usage = field(default_factory=Usage)
+    finish_reason: str = "stop"
+    model: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a potential says of one structure.
+
+    Attributes:
+        energy: Total energy in eV.
+        forces: [n_atoms, 3] in eV/Å.
+        stress: [3, 3] in eV/Å^3, dE/dstrain / V: positive under tension (ASE's sign).
+        magmoms: [n_atoms] magnitudes in μB, or None.
+        charges: [n_atoms] in e, or None.
+    """
+
+    energy: float
+    forces: np.ndarray
+    stress: np.ndarray
+    magmoms: np.ndarray | None = None
+    charges: np.ndarray | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Relaxed:
+    """A structure after relaxation.
+
+    Attributes:
+        structure: The relaxed structure.
+        energy: Total energy in eV, on the potential's own energy scale.
+        converged: Whether all forces (and the cell's) fell below the tolerance in time.
+            An unconverged structure is never scored.
+        n_steps: Optimiser steps taken.
+        max_force: Largest atomic force in eV/Å at the end.
+        initial: The structure as it was proposed.
+        potential: Name of the potential.
+    """
+
+    structure: Structure
+    energy: float
+    converged: bool
+    n_steps: int
+    max_force: float
+    initial: Structure | None = None
+    potential: str = ""
+
+    @property
+    def energy_per_atom(self) -> float:
+        """Energy in eV/atom."""
+        return self.energy / len(self.structure)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """The value of one objective for one candidate, in the objective's unit."""
+
+    objective: str
+    value: float
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A crystal that was proposed (or a seed), with where it came from.
+
+    Attributes:
+        id: Running number in the campaign; seeds come first.
+        structure: As proposed, before relaxation.
+        generation: 0 for seeds.
+        operator: What made it (`seed`, `crossover`, `mutate`, ...).
+        model: The LLM that wrote it; empty for seeds.
+        parents: Ids of the candidates shown in its prompt.
+    """
+
+    id: int
+    structure: Structure
+    generation: int
+    operator: str
+    model: str = ""
+    parents: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Individual:
+    """A scored candidate as selection and prompts see it.
+
+    Attributes:
+        candidate: What was proposed.
+        relaxed: The relaxed structure.
+        energy_above_hull: eV/atom, rounded, or None where no hull exists.
+        scores: Objective name to value, rounded; complete for every objective of the campaign.
+    """
+
+    candidate: Candidate
+    relaxed: Structure
+    energy_above_hull: float | None
+    scores: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Parents:
+    """What the engine asks for: one proposal.
+
+    Attributes:
+        proposal: Running number of the proposal.
+        generation: From 1.
+        operator: Name of the operator, which is also the name of its prompt template.
+        members: The parents to show.
+        n_children: How many crystals to ask for.
+    """
+
+    proposal: int
+    generation: int
+    operator: str
+    members: tuple[Individual, ...]
+    n_children: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one candidate, for `Engine.tell`."""
+
+    candidate_id: int
+    result: Individual | Rejection
+
+
+class AddStatus(StrEnum):
+    """What the population did with an outcome."""
+
+    ADDED = "added"
+    DUPLICATE = "duplicate"
+    NOT_SELECTED = "not_selected"
+    REJECTED = "rejected"
+
+
+def content_hash(content: Any) -> str:
+    """SHA-256 (first 32 hex digits) of JSON-like content, independent of key order."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def as_plain(record: Any) -> dict[str, Any]:
+    """A dataclass as a plain dict, for JSON."""
+    return asdict(record)

@@ -1,0 +1,1 @@
+"""Known phases and the hull they span, for each potential."""

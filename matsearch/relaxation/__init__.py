@@ -1,0 +1,1 @@
+"""Structures relaxed by a potential."""

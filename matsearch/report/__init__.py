@@ -1,0 +1,1 @@
+"""Reports: queries on the run store."""

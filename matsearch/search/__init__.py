@@ -1,0 +1,1 @@
+"""The evolutionary search: ask and tell. Knows neither torch nor an LLM."""

@@ -1,0 +1,1 @@
+"""The run store: everything that happened, as rows."""

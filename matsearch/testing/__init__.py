@@ -1,0 +1,1 @@
+"""Contract suites for potentials, LLM backends and objectives, for plug-ins too."""
