@@ -1,1 +1,5 @@
-"""LLM backends: a prompt in, a completion out."""
+"""The language models: each takes prompts and gives completions."""
+
+from matsearch.llm.base import Backend, load_backend
+
+__all__ = ["Backend", "load_backend"]

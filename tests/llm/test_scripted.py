@@ -1,0 +1,124 @@
+import json
+import sys
+import time
+
+import pytest
+
+from matsearch.errors import ConfigError
+from matsearch.llm import load_backend
+from matsearch.records import Prompt
+
+
+def scripted(replies, **options):
+    return load_backend("scripted", "script", {"replies": replies, **options})
+
+
+def texts(backend, n):
+    return [completion.text for completion in backend.complete([Prompt("hello", index=i) for i in range(n)])]
+
+
+def test_reply_i_answers_prompt_i_and_the_script_starts_over():
+    assert texts(scripted(["a", "b"]), 5) == ["a", "b", "a", "b", "a"]
+
+
+def test_the_prompt_index_decides_not_the_order_of_calls():
+    backend = scripted(["a", "b", "c"])
+    assert [c.text for c in backend.complete([Prompt("", index=2), Prompt("", index=0)])] == ["c", "a"]
+
+
+def test_json_lines_hold_strings_or_objects_with_text(tmp_path):
+    path = tmp_path / "replies.jsonl"
+    path.write_text('"one\\ntwo"\n\n{"text": "three"}\n')
+    assert texts(scripted(str(path)), 2) == ["one\ntwo", "three"]
+
+
+def test_any_other_file_is_one_reply(tmp_path):
+    path = tmp_path / "reply.txt"
+    path.write_text("one\ntwo\n")
+    assert texts(scripted(str(path)), 2) == ["one\ntwo\n"] * 2
+
+
+def test_a_folder_holds_one_reply_a_file_and_bad_utf8_is_marked(tmp_path):
+    (tmp_path / "b.txt").write_bytes(b"Na \xff Cl")
+    (tmp_path / "a.txt").write_text("first")
+    first, second = scripted(str(tmp_path)).complete([Prompt("", index=0), Prompt("", index=1)])
+    assert (first.text, first.finish_reason) == ("first", "stop")
+    assert (second.text, second.finish_reason) == ("Na \ufffd Cl", "not_utf8")
+
+
+def test_a_function_answers_the_prompt(tmp_path, monkeypatch):
+    (tmp_path / "echo_script.py").write_text("def echo(prompt):\n    return f'{prompt.index}: {prompt.user}'\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    try:
+        assert texts(scripted("echo_script:echo"), 2) == ["0: hello", "1: hello"]
+    finally:
+        sys.modules.pop("echo_script", None)
+
+
+def test_the_log_has_one_line_for_each_prompt_asked(tmp_path):
+    log = tmp_path / "asked.jsonl"
+    backend = scripted(["a"], log=str(log))
+    backend.complete([Prompt("", index=3, sample=1, seed=7)])
+    backend.complete([Prompt("", index=4)])
+    assert [json.loads(line) for line in log.read_text().splitlines()] == [
+        {"index": 3, "sample": 1, "seed": 7},
+        {"index": 4, "sample": 0, "seed": 0},
+    ]
+
+
+def test_tokens_are_words():
+    (completion,) = scripted(["Na Cl 1"]).complete([Prompt("two words", system="one")])
+    assert (completion.usage.prompt_tokens, completion.usage.completion_tokens) == (3, 3)
+
+
+def test_delay_is_waited_and_reported():
+    started = time.perf_counter()
+    (completion,) = scripted(["a"], delay=0.05).complete([Prompt("")])
+    assert time.perf_counter() - started >= 0.05
+    assert completion.seconds >= 0.05
+
+
+def test_style_chooses_the_templates():
+    assert scripted(["a"]).style == "chat"
+    assert scripted(["a"], style="compact").style == "compact"
+
+
+def test_a_lone_surrogate_becomes_storable():
+    (text,) = texts(scripted(["Na\ud800Cl"]), 1)
+    assert text.encode("utf-8").decode("utf-8") == "Na\ufffdCl"
+
+
+def test_other_replies_are_another_identity():
+    assert scripted(["a"]).identity == scripted(["a"]).identity
+    assert scripted(["a"]).identity != scripted(["b"]).identity
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [("", "at least one"), ("{not json", "line 1"), ("3\n", "must be a string"), ('{"txt": "a"}', "'text'")],
+)
+def test_an_unusable_script_is_refused_in_one_line(tmp_path, content, word):
+    path = tmp_path / "replies.jsonl"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=word) as raised:
+        scripted(str(path))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_missing_file_is_one_line_that_names_it(tmp_path):
+    path = tmp_path / "absent.jsonl"
+    with pytest.raises(ConfigError, match=r"absent\.jsonl: No such file") as raised:
+        scripted(str(path))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("replies", ["no_such_package_here:reply", "json:no_such_function"])
+def test_a_missing_function_is_a_config_error(replies):
+    with pytest.raises(ConfigError, match=replies):
+        scripted(replies)
+
+
+def test_an_unwritable_log_is_a_config_error(tmp_path):
+    backend = scripted(["a"], log=str(tmp_path / "absent" / "log.jsonl"))
+    with pytest.raises(ConfigError, match="cannot write"):
+        backend.complete([Prompt("")])
