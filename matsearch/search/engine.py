@@ -1,0 +1,124 @@
+"""The evolutionary search as ask and tell.
+
+The engine holds no clock and no thread. Its state is a function of its seed and of the outcomes told so far, in the
+order the proposals were asked for; so a resumed campaign replays them and stands where it stood.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from matsearch.records import AddStatus, Individual, Outcome, Parents, Rejection
+from matsearch.search.population import Population
+from matsearch.search.selection import Goal
+from matsearch.search.settings import SearchSettings
+
+
+class Engine:
+    """Asks for children of chosen parents, and learns what became of them.
+
+    Args:
+        settings: The `[search]` section.
+        goals: What is minimised or maximised; every individual is scored for all of them.
+        seeds: Scored known phases: the first population.
+        seed: Seed of all choices.
+    """
+
+    def __init__(self, settings: SearchSettings, goals: Sequence[Goal], seeds: Sequence[Individual], seed: int) -> None:
+        self._settings = settings
+        self._seed = seed
+        self._population = Population(
+            settings.population, goals, settings.selection, unique_formula=settings.unique_formula
+        )
+        self._population.add(seeds)
+        self._groups: list[tuple[Individual, ...]] = []
+        self.n_asked = 0
+        self.n_told = 0
+
+    @property
+    def members(self) -> list[Individual]:
+        """The population, best first."""
+        return list(self._population.members)
+
+    @property
+    def done(self) -> bool:
+        """Whether every proposal was asked for and told."""
+        return self.n_told == self._settings.n_proposals
+
+    def horizon(self, proposal: int) -> int:
+        """How many proposals must have been told when this one is asked for: no fewer, and no more."""
+        if self._settings.lag is None:
+            per_generation = self._settings.proposals_per_generation
+            return proposal // per_generation * per_generation
+        return max(0, proposal - self._settings.lag)
+
+    def ask(self, n: int = 1) -> list[Parents]:
+        """The next n proposals.
+
+        Raises:
+            RuntimeError: Outcomes that the proposal may see are missing, or too many have been told.
+        """
+        return [self._ask_one() for _ in range(n)]
+
+    def _ask_one(self) -> Parents:
+        proposal, settings = self.n_asked, self._settings
+        if proposal >= settings.n_proposals:
+            raise RuntimeError(f"all {settings.n_proposals} proposals were asked for; tell their outcomes")
+        if self.n_told != self.horizon(proposal):
+            raise RuntimeError(
+                f"proposal {proposal} is to see the outcomes of {self.horizon(proposal)} proposals, "
+                f"{self.n_told} were told"
+            )
+        self.n_asked += 1
+        # A stream of its own for each proposal: what one draws does not move the next.
+        rng = random.Random(f"{self._seed}/proposal/{proposal}")
+        operators = sorted(settings.operators.items())
+        (operator,) = rng.choices([name for name, _ in operators], weights=[weight for _, weight in operators])
+        group = self._parents(proposal, rng)
+        n_parents = {"explore": 0, "mutate": 1}.get(operator, len(group))
+        return Parents(
+            proposal=proposal,
+            generation=proposal // settings.proposals_per_generation + 1,
+            operator=operator,
+            members=group[:n_parents],
+            n_children=settings.children_per_prompt,
+        )
+
+    def _parents(self, proposal: int, rng: random.Random) -> tuple[Individual, ...]:
+        """The group of parents of a proposal.
+
+        Within a generation, consecutive groups of the shuffled population, as MatLLMSearch v1 does; with a lag, a
+        draw from the population as it stands.
+        """
+        size = self._settings.parents_per_prompt
+        members = self._population.members
+        if not members:
+            return ()
+        if self._settings.lag is not None:
+            return tuple(rng.sample(members, min(size, len(members))))
+        position = proposal % self._settings.proposals_per_generation
+        if position == 0:
+            shuffled = list(members)
+            random.Random(f"{self._seed}/shuffle/{proposal}").shuffle(shuffled)
+            # A population smaller than its capacity goes round until every prompt has its parents.
+            rounds = -(-size * self._settings.proposals_per_generation // len(shuffled))
+            line = shuffled * rounds
+            self._groups = [tuple(line[i : i + size]) for i in range(0, len(line), size)]
+        # Going round can show an individual its own copy.
+        return tuple({individual.candidate.id: individual for individual in self._groups[position]}.values())
+
+    def tell(self, outcomes: Sequence[Outcome]) -> list[AddStatus]:
+        """The outcomes of the oldest proposal that has none yet; one status each, in order.
+
+        Raises:
+            RuntimeError: No proposal is waiting for outcomes.
+        """
+        if self.n_told >= self.n_asked:
+            raise RuntimeError("tell was called before ask: no proposal is waiting for outcomes")
+        self.n_told += 1
+        newcomers = [outcome.result for outcome in outcomes if isinstance(outcome.result, Individual)]
+        added = iter(self._population.add(newcomers))
+        return [
+            AddStatus.REJECTED if isinstance(outcome.result, Rejection) else next(added) for outcome in outcomes
+        ]

@@ -1,0 +1,65 @@
+"""Settings of the search, as they stand under `[search]`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field, NonNegativeFloat, PositiveInt, field_validator
+
+Operator = Literal["crossover", "mutate", "explore", "predict"]
+
+
+class SearchSettings(BaseModel, frozen=True, extra="forbid"):
+    """How parents are chosen and how many children they get.
+
+    Attributes:
+        generations: How often the population is renewed.
+        population: How many individuals survive a generation, and may be parents.
+        parents_per_prompt: How many parents a crossover prompt shows.
+        children_per_prompt: How many crystals a prompt is asked for.
+        seeds: How many known phases start the search; as many as `population` if not given.
+        operators: Weight of each operator; each is the name of a prompt template.
+        selection: `pareto` (non-dominated sorting with crowding) or `weighted` (one weighted sum of objectives).
+        unique_formula: Keep only the best individual of each reduced formula in the population.
+        reject_known: Turn away what matches a known phase or an earlier candidate before it is relaxed.
+        energy_floor: eV/atom; a candidate further below the hull is quarantined. None for no floor.
+        show: Whether prompts show parents as `relaxed` or as `proposed`.
+        show_scores: Whether prompts show the parents' energies and objectives.
+        lag: Proposal k sees the outcomes of proposals below k - lag. None: those of the generations before its own.
+    """
+
+    generations: PositiveInt = 5
+    population: PositiveInt = 50
+    parents_per_prompt: PositiveInt = 2
+    children_per_prompt: PositiveInt = 2
+    seeds: PositiveInt | None = None
+    operators: dict[Operator, NonNegativeFloat] = Field(default={"crossover": 0.5, "mutate": 0.4, "explore": 0.1})
+    selection: Literal["pareto", "weighted"] = "pareto"
+    unique_formula: bool = False
+    reject_known: bool = True
+    energy_floor: float | None = -0.1
+    show: Literal["relaxed", "proposed"] = "relaxed"
+    show_scores: bool = True
+    lag: PositiveInt | None = None
+
+    @field_validator("operators")
+    @classmethod
+    def _some_weight(cls, operators: dict[Operator, float]) -> dict[Operator, float]:
+        if sum(operators.values()) <= 0:
+            raise ValueError("at least one operator needs a weight above 0")
+        return operators
+
+    @property
+    def proposals_per_generation(self) -> int:
+        """Prompts a generation: each individual of the population is a parent once."""
+        return -(-self.population // self.parents_per_prompt)
+
+    @property
+    def n_proposals(self) -> int:
+        """Prompts of the whole campaign."""
+        return self.generations * self.proposals_per_generation
+
+    @property
+    def n_seeds(self) -> int:
+        """Known phases that start the search."""
+        return self.seeds or self.population
