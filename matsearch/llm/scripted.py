@@ -157,7 +157,8 @@ def _read_lines(path: Path) -> list[tuple[str, str]]:
         text = reply.get("text") if isinstance(reply, dict) else reply
         if not isinstance(text, str):
             raise ConfigError(
-                f"line {number} of the scripted replies {path} must be a string or an object with 'text', got {line[:80]}"
+                f"line {number} of the scripted replies {path} must be a string or an object with 'text', "
+                f"got {line[:80]}"
             )
         found.append((storable(text), "stop" if is_utf8 else "not_utf8"))
     return found

@@ -1,0 +1,139 @@
+"""Reading what a Chat Completions endpoint sent: replies, and the reasons of refusals."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from matsearch.llm.decoding import decode, storable
+from matsearch.records import Completion, Usage
+
+# A crystal needs a few hundred characters; what is longer than this is not worth storing.
+MAX_CHARACTERS = 2_000_000
+MAX_REASON = 300
+
+# How endpoints say that they do not know a parameter, as opposed to: that its value is out of range.
+UNSUPPORTED = re.compile(
+    r"unsupported|not support|n't support|unrecognized|unrecognised|unknown|unexpected|not permitted|not allowed"
+    r"|deprecated",
+    re.IGNORECASE,
+)
+
+
+def read_completion(raw: bytes) -> Completion | None:
+    """The first choice of a Chat Completions body, or None where the body holds no choice."""
+    body, is_utf8 = _load(raw)
+    if not isinstance(body, dict):
+        return None
+    choices = body.get("choices")
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        return None
+    choice = choices[0]
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        return None
+    text = _content(message.get("content"))
+    reason = choice.get("finish_reason")
+    finish_reason = reason if isinstance(reason, str) and reason else "stop"
+    refusal = message.get("refusal")
+    if isinstance(refusal, str) and refusal:
+        text, finish_reason = text + refusal, "refusal"
+    if not is_utf8:
+        finish_reason = "not_utf8"
+    if len(text) > MAX_CHARACTERS:
+        text, finish_reason = text[:MAX_CHARACTERS], "length"
+    model = body.get("model")
+    return Completion(
+        text=storable(text),
+        usage=_usage(body.get("usage")),
+        finish_reason=storable(finish_reason),
+        model=storable(model) if isinstance(model, str) else "",
+    )
+
+
+def undecodable_completion(raw: bytes) -> Completion:
+    """A body that holds no choice as a completion, so that it becomes a row."""
+    text, is_utf8 = decode(raw)
+    return Completion(text[:MAX_CHARACTERS], finish_reason="bad_response" if is_utf8 else "not_utf8")
+
+
+def error_reason(raw: bytes) -> str:
+    """What an error body says, in one short line."""
+    body, _ = _load(raw)
+    message = _message(body)
+    if not message:
+        message = re.sub(r"<[^>]*>", " ", decode(raw)[0])
+    line = " ".join(storable(message).split())
+    return line if len(line) <= MAX_REASON else line[: MAX_REASON - 3] + "..."
+
+
+def error_code(raw: bytes) -> str:
+    """The `code` of an error body; empty for none."""
+    code = _error(raw).get("code")
+    return code if isinstance(code, str) else ""
+
+
+def unsupported_parameter(raw: bytes, sent: Iterable[str]) -> str | None:
+    """Which of the parameters that were sent the endpoint says it does not support."""
+    error = _error(raw)
+    reason = error_reason(raw)
+    if not UNSUPPORTED.search(f"{error.get('code')} {reason}"):
+        return None
+    if error.get("param") in sent:
+        return str(error["param"])
+    return next((name for name in sent if re.search(rf"\b{name}\b", reason)), None)
+
+
+def _load(raw: bytes) -> tuple[Any, bool]:
+    text, is_utf8 = decode(raw)
+    try:
+        return json.loads(text), is_utf8
+    except (ValueError, RecursionError):  # not JSON, a number of thousands of digits, nested without end
+        return None, is_utf8
+
+
+def _error(raw: bytes) -> dict[str, Any]:
+    body, _ = _load(raw)
+    error = body.get("error") if isinstance(body, dict) else None
+    return error if isinstance(error, dict) else {}
+
+
+def _message(body: Any) -> str:
+    """The message inside OpenAI's `{"error": {"message"}}`, FastAPI's `{"detail"}` or a plain `{"message"}`."""
+    if isinstance(body, str):
+        return body
+    if isinstance(body, list):
+        return "; ".join(filter(None, map(_message, body)))
+    if not isinstance(body, dict):
+        return ""
+    inside = next((body[key] for key in ("error", "detail", "message", "msg") if body.get(key)), None)
+    message = _message(inside)
+    where = body.get("loc")  # FastAPI names the parameter here
+    return f"{'.'.join(map(str, where))}: {message}" if isinstance(where, list) else message
+
+
+def _content(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):  # some endpoints send the text in parts
+        parts = [part.get("text") for part in content if isinstance(part, dict)]
+        return "".join(part for part in parts if isinstance(part, str))
+    return ""
+
+
+def _usage(usage: Any) -> Usage:
+    if not isinstance(usage, dict):
+        return Usage()
+    return Usage(
+        prompt_tokens=_count(usage, "prompt_tokens"),
+        completion_tokens=_count(usage, "completion_tokens"),
+        cached_tokens=_count(usage.get("prompt_tokens_details"), "cached_tokens"),
+        reasoning_tokens=_count(usage.get("completion_tokens_details"), "reasoning_tokens"),
+    )
+
+
+def _count(counts: Any, key: str) -> int | None:
+    value = counts.get(key) if isinstance(counts, dict) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

@@ -1,0 +1,187 @@
+"""The wire: Chat Completions requests on one connection pool, sent from any thread."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from matsearch.errors import BackendUnavailableError
+
+if TYPE_CHECKING:
+    from openai import APIConnectionError, AsyncOpenAI
+
+T = TypeVar("T")
+
+# An endpoint that is there accepts a connection at once, however long it then takes to reply.
+CONNECT_TIMEOUT = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back from one request.
+
+    Attributes:
+        status: HTTP status; None where no whole answer came.
+        body: The bytes as they came.
+        retry_after: Seconds that the endpoint asks to wait before the next request.
+        trouble: Why no answer came: `refused` and the like, for a person.
+        unreachable: No connection came about at all.
+        timed_out: The reply took too long.
+    """
+
+    status: int | None = None
+    body: bytes = b""
+    retry_after: float | None = None
+    trouble: str = ""
+    unreachable: bool = False
+    timed_out: bool = False
+
+
+class ChatSession:
+    """An `AsyncOpenAI` client that lives on an event loop in a thread of its own.
+
+    The thread starts with the first request, so that a backend which is only configured holds nothing.
+
+    Args:
+        key: The key to send.
+        base_url: The endpoint.
+        timeout: Seconds from sending a request to having all of its reply.
+        direct: Whether to pass by any proxy that the environment names.
+    """
+
+    def __init__(self, key: str, base_url: str, *, timeout: float, direct: bool) -> None:
+        self._key = key
+        self._base_url = base_url
+        self._timeout = timeout
+        self._direct = direct
+        self._lock = threading.Lock()
+        self._closed = False
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._client: AsyncOpenAI | None = None
+        self._stop: asyncio.Event | None = None
+
+    def run(self, jobs: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+        """Run coroutines on the session's loop and wait for all of them.
+
+        The first exception is raised after the other jobs were cancelled; so is Ctrl-C.
+
+        Raises:
+            BackendUnavailableError: The session was closed before or meanwhile.
+        """
+        futures = self._submit(jobs)
+        try:
+            return [future.result() for future in futures]
+        except CancelledError:
+            raise self._closed_error() from None
+        finally:
+            for future in futures:
+                future.cancel()
+
+    async def post(self, **request: Any) -> Answer:
+        """Send one request. Whatever happens on the way is an answer, not an exception."""
+        import openai
+
+        assert self._client is not None  # jobs only run on a loop whose client is there
+        try:
+            async with asyncio.timeout(self._timeout):
+                response = await self._client.chat.completions.with_raw_response.create(**request)
+        except (TimeoutError, openai.APITimeoutError) as err:
+            # The cause tells a server that never took the connection from one that took it and kept silent.
+            unreachable = type(err.__cause__).__name__ == "ConnectTimeout"
+            return Answer(trouble="timed out", unreachable=unreachable, timed_out=True)
+        except openai.APIStatusError as err:
+            raw = err.response
+            return Answer(raw.status_code, raw.content, retry_after=_seconds(raw.headers.get("retry-after")))
+        except openai.APIConnectionError as err:
+            return Answer(trouble=_cause(err), unreachable=type(err.__cause__).__name__ == "ConnectError")
+        return Answer(response.http_response.status_code, response.http_response.content)
+
+    def close(self) -> None:
+        """Drop what is under way, close the connections, end the thread. May be called twice."""
+        with self._lock:
+            self._closed = True
+            thread, self._thread = self._thread, None
+            if thread is None or self._loop is None or self._stop is None:
+                return
+            self._loop.call_soon_threadsafe(self._stop.set)
+        thread.join()
+
+    def _submit(self, jobs: Sequence[Coroutine[Any, Any, T]]) -> list[Future[T]]:
+        # Under the lock, so that nothing is handed to a loop that is being closed.
+        with self._lock:
+            if self._closed:
+                for job in jobs:
+                    job.close()
+                raise self._closed_error()
+            if self._thread is None:
+                self._start()
+            assert self._loop is not None
+            return [asyncio.run_coroutine_threadsafe(job, self._loop) for job in jobs]
+
+    def _start(self) -> None:
+        import openai
+
+        timeout = openai.Timeout(self._timeout, connect=min(self._timeout, CONNECT_TIMEOUT))
+        self._client = openai.AsyncOpenAI(
+            api_key=self._key,
+            base_url=self._base_url,
+            timeout=timeout,
+            max_retries=0,
+            http_client=openai.DefaultAsyncHttpxClient(timeout=timeout, trust_env=not self._direct),
+        )
+        ready = threading.Event()
+        serve = self._serve(self._client, ready)
+        self._thread = threading.Thread(target=asyncio.run, args=(serve,), name="matsearch-openai", daemon=True)
+        self._thread.start()
+        ready.wait()
+
+    async def _serve(self, client: AsyncOpenAI, ready: threading.Event) -> None:
+        """Keep the client open until `close`."""
+        self._stop = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        ready.set()
+        async with client:
+            await self._stop.wait()
+            await self._cancel_jobs()
+
+    async def _cancel_jobs(self) -> None:
+        jobs = asyncio.all_tasks() - {asyncio.current_task()}
+        for job in jobs:
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)
+
+    def _closed_error(self) -> BackendUnavailableError:
+        return BackendUnavailableError("the LLM backend was closed while a reply was asked for")
+
+
+def _cause(err: APIConnectionError) -> str:
+    """The innermost reason of a failed connection: `Connection refused`, `Name or service not known`, ..."""
+    deepest: BaseException = err
+    while (inner := deepest.__cause__ or deepest.__context__) is not None:
+        deepest = inner
+    if isinstance(deepest, ConnectionRefusedError):
+        return "connection refused"
+    return str(deepest) or type(deepest).__name__
+
+
+def _seconds(header: str | None) -> float | None:
+    """A Retry-After header, which is a number of seconds or a date."""
+    if header is None:
+        return None
+    with suppress(ValueError):
+        seconds = float(header)
+        return seconds if 0.0 <= seconds < float("inf") else None
+    try:
+        date = parsedate_to_datetime(header)
+    except ValueError:
+        return None
+    date = date if date.tzinfo else date.replace(tzinfo=UTC)
+    return max(0.0, (date - datetime.now(UTC)).total_seconds())

@@ -1,0 +1,344 @@
+"""Any endpoint that speaks OpenAI's Chat Completions, near or far."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import os
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from matsearch.errors import (
+    BackendAuthError,
+    BackendError,
+    BackendRequestError,
+    BackendUnavailableError,
+    ConfigError,
+)
+from matsearch.llm.base import Backend, SamplingOptions
+from matsearch.llm.chat_reply import (
+    error_code,
+    error_reason,
+    read_completion,
+    undecodable_completion,
+    unsupported_parameter,
+)
+from matsearch.llm.chat_session import Answer, ChatSession
+from matsearch.records import Completion, Prompt
+
+logger = logging.getLogger(__name__)
+
+# Seconds before the first retry, doubled at each further one. Rate limits are counted by the minute; where nothing
+# ever answered the address is most likely wrong, which should not take long to say.
+BACKOFF = {"failed": 1.0, "rate_limited": 4.0, "unreachable": 0.25}
+MAX_BACKOFF = 30.0
+# An endpoint that asks for a longer pause than this (a daily quota) is left alone: the run can be continued later.
+MAX_RETRY_AFTER = 300.0
+# A reply without a choice was perhaps paid for: ask again, but not as often as after a failure.
+BAD_REPLY_RETRIES = 2
+
+
+class OpenAIOptions(SamplingOptions, frozen=True):
+    """How to reach the endpoint and what to ask of it.
+
+    Attributes:
+        base_url: The endpoint, up to and including `/v1`.
+        api_key_env: Environment variable that holds the key; an endpoint on this machine or network needs none.
+        timeout: Seconds that one request may take.
+        concurrency: How many requests may be under way at the same time.
+        max_retries: How often a failed request is sent again.
+        top_p: Nucleus sampling; unset leaves it to the endpoint.
+        requests_per_minute: Upper limit of the rate at which requests are sent.
+    """
+
+    base_url: str = "https://api.openai.com/v1"
+    api_key_env: str = Field(default="OPENAI_API_KEY", min_length=1)
+    timeout: PositiveFloat = Field(default=120.0, allow_inf_nan=False)
+    concurrency: PositiveInt = 8
+    max_retries: NonNegativeInt = 4
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    requests_per_minute: PositiveFloat | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A try that gave no completion.
+
+    Attributes:
+        reason: What was seen, in a few words; never holds the key.
+        advice: What a person can do.
+        error: What to raise in the end.
+        retries: How often to try again.
+        backoff: How long to wait in between, a key of `BACKOFF`.
+        wait: Seconds that the endpoint asks to wait.
+        completion: What to return in the end instead of raising.
+    """
+
+    reason: str
+    advice: str
+    error: type[BackendError] = BackendUnavailableError
+    retries: int = 0
+    backoff: str = "failed"
+    wait: float | None = None
+    completion: Completion | None = None
+
+
+class OpenAIBackend(Backend):
+    """Chat Completions over HTTP: many requests at a time, each retried on its own.
+
+    Raises:
+        BackendAuthError: No key in the environment for an endpoint that needs one.
+        ConfigError: `base_url` is no usable URL.
+    """
+
+    Options = OpenAIOptions
+    name = "openai"
+    options: OpenAIOptions
+
+    def __init__(self, model: str, options: OpenAIOptions) -> None:
+        super().__init__(model, options)
+        self.concurrency = options.concurrency
+        host = check_url(options.base_url)
+        self._key = find_key(options.api_key_env, host)
+        # A proxy for the wide world knows nothing of this machine's own servers.
+        self._session = ChatSession(
+            self._key or "none", options.base_url, timeout=options.timeout, direct=is_loopback(host)
+        )
+        # The rest belongs to the session's thread.
+        self._slots = asyncio.Semaphore(options.concurrency)
+        self._next_turn = 0.0
+        self._limit_name = "max_tokens"
+        self._unsupported: set[str] = set()
+        self._answered = False
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The model and how it samples; not where it runs, nor how patiently it is asked."""
+        return {**super().identity, "top_p": self.options.top_p}
+
+    def complete(self, prompts: Sequence[Prompt]) -> list[Completion]:
+        """One completion for each prompt, in order; may be called from several threads.
+
+        Raises:
+            BackendAuthError: The endpoint refused the key.
+            BackendRequestError: The endpoint refused the request.
+            BackendUnavailableError: The endpoint could not be reached or kept failing.
+        """
+        return self._session.run([self._ask(prompt, self.options.max_tokens) for prompt in prompts])
+
+    def check(self) -> None:
+        """Ask for a few tokens: address, key and model are right when they come.
+
+        Raises:
+            BackendError: As `complete`; also when what answers does not speak Chat Completions.
+        """
+        try:
+            (completion,) = self._session.run([self._ask(Prompt("Say OK."), max_tokens=16)])
+        except BackendRequestError as err:
+            # A reasoning model that spent the few tokens on thinking is a model that answers.
+            if "output limit was reached" in str(err):
+                return
+            raise
+        if completion.finish_reason == "bad_response":
+            raise BackendUnavailableError(
+                f"{self.options.base_url} answers, but not with chat completions: "
+                f"{error_reason(completion.text.encode())!r}; check [llm] options.base_url"
+            )
+
+    def close(self) -> None:
+        """Close the connections and stop the thread; may be called twice."""
+        self._session.close()
+
+    async def _ask(self, prompt: Prompt, max_tokens: int) -> Completion:
+        async with self._slots:
+            attempt = 0
+            while True:
+                started = perf_counter()
+                outcome = await self._try(prompt, max_tokens)
+                if isinstance(outcome, Failure):
+                    if attempt < outcome.retries and (outcome.wait or 0.0) <= MAX_RETRY_AFTER:
+                        await self._back_off(outcome, attempt)
+                        attempt += 1
+                        continue
+                    outcome = self._give_up(outcome, attempt + 1)
+                return replace(outcome, seconds=perf_counter() - started)
+
+    def _give_up(self, failure: Failure, tries: int) -> Completion:
+        if failure.completion is not None:
+            return failure.completion
+        reason = f"{failure.reason} (tried {tries} times)" if tries > 1 else failure.reason
+        raise failure.error(f"{self.options.base_url}, model {self.model!r}: {reason}; {failure.advice}")
+
+    async def _back_off(self, failure: Failure, attempt: int) -> None:
+        # Jitter keeps requests that failed together from coming back together.
+        delay = min(BACKOFF[failure.backoff] * 2**attempt, MAX_BACKOFF) * random.uniform(0.5, 1.0)
+        delay = delay if failure.wait is None else failure.wait
+        logger.info("%s: %s; trying again in %.1f s", self.options.base_url, failure.reason, delay)
+        if failure.backoff == "rate_limited":
+            # The limit is for all requests: the ones not yet sent wait as well.
+            self._next_turn = max(self._next_turn, asyncio.get_running_loop().time() + delay)
+        else:
+            await asyncio.sleep(delay)
+
+    async def _wait_for_turn(self) -> None:
+        now = asyncio.get_running_loop().time()
+        turn = max(now, self._next_turn)
+        rate = self.options.requests_per_minute
+        if rate is not None:
+            self._next_turn = turn + 60.0 / rate
+        await asyncio.sleep(turn - now)
+
+    async def _try(self, prompt: Prompt, max_tokens: int) -> Completion | Failure:
+        """Send the request; again at once where the endpoint does not know one of its parameters."""
+        messages = [{"role": "system", "content": prompt.system}] if prompt.system else []
+        messages.append({"role": "user", "content": prompt.user})
+        while True:
+            await self._wait_for_turn()
+            parameters = self._parameters(prompt.seed, max_tokens)
+            answer = await self._session.post(model=self.model, messages=messages, **parameters)
+            if answer.status not in (400, 422):
+                return self._judge(answer)
+            unsupported = unsupported_parameter(answer.body, parameters)
+            if unsupported is None or not self._do_without(unsupported):
+                return self._judge(answer)
+
+    def _parameters(self, seed: int, max_tokens: int) -> dict[str, Any]:
+        wanted = {
+            self._limit_name: max_tokens,
+            "temperature": self.options.temperature,
+            "top_p": self.options.top_p,
+            "seed": seed,
+        }
+        return {name: value for name, value in wanted.items() if value is not None and name not in self._unsupported}
+
+    def _do_without(self, parameter: str) -> bool:
+        """Remember that the endpoint does not support a parameter; False where it cannot be left out."""
+        if parameter in ("max_tokens", "max_completion_tokens"):
+            # Not supported under either name: the reason is the endpoint's to say.
+            if "max_tokens" in self._unsupported and parameter == self._limit_name:
+                return False
+            self._unsupported.add("max_tokens")
+            self._limit_name = "max_completion_tokens"
+            return True
+        if parameter not in self._unsupported:
+            logger.warning("%s does not support %s; sent without it", self.model, parameter)
+        self._unsupported.add(parameter)
+        return True
+
+    def _judge(self, answer: Answer) -> Completion | Failure:
+        """What to make of an answer."""
+        if answer.status is None:
+            return self._no_answer(answer)
+        self._answered = True
+        if answer.status < 300:
+            completion = read_completion(answer.body)
+            return completion if completion is not None else self._bad_reply(answer)
+        reason = f"HTTP {answer.status}: {self._without_key(error_reason(answer.body)) or 'no reason given'}"
+        if answer.status in (401, 403):
+            variable = self.options.api_key_env
+            advice = f"check the key in {variable}" if self._key else f"put a valid key into {variable}"
+            return Failure(reason, advice, BackendAuthError)
+        if answer.status == 429:
+            return self._rate_limited(answer, reason)
+        if answer.status >= 500 or answer.status in (408, 409, 425):
+            advice = "continue the run when the endpoint works again"
+            return Failure(reason, advice, retries=self.options.max_retries, wait=answer.retry_after)
+        return Failure(reason, "check [llm] model, options and options.base_url", BackendRequestError)
+
+    def _no_answer(self, answer: Answer) -> Failure:
+        retries = self.options.max_retries
+        if answer.timed_out and not answer.unreachable:
+            advice = "raise [llm] options.timeout, or continue the run when the endpoint is faster"
+            return Failure(f"no reply within {self.options.timeout:g} s", advice, retries=retries)
+        advice = "check [llm] options.base_url and that the server runs, then continue the run"
+        reason = self._without_key(answer.trouble)
+        if self._answered or not answer.unreachable:
+            return Failure(reason, advice, retries=retries)
+        # A time-out while connecting took its time already.
+        retries = min(retries, 1) if answer.timed_out else retries
+        return Failure(reason, advice, retries=retries, backoff="unreachable")
+
+    def _bad_reply(self, answer: Answer) -> Failure:
+        completion = undecodable_completion(answer.body)
+        completion = replace(completion, text=self._without_key(completion.text))
+        retries = min(self.options.max_retries, BAD_REPLY_RETRIES)
+        return Failure("a reply without a chat completion", "", retries=retries, completion=completion)
+
+    def _rate_limited(self, answer: Answer, reason: str) -> Failure:
+        retries = self.options.max_retries
+        advice = "continue the run later, or slow it down with [llm] options.requests_per_minute or .concurrency"
+        if error_code(answer.body) == "insufficient_quota":  # waiting does not help
+            retries, advice = 0, "top up the account, then continue the run"
+        elif answer.retry_after is not None and answer.retry_after > MAX_RETRY_AFTER:
+            advice = f"it asks to wait {answer.retry_after:.0f} s: continue the run then"
+        return Failure(reason, advice, retries=retries, backoff="rate_limited", wait=answer.retry_after)
+
+    def _without_key(self, text: str) -> str:
+        """Text of the endpoint, which may repeat the key it was sent. A made-up key like `x` is no secret."""
+        return text.replace(self._key, "***") if self._key and len(self._key) >= 8 else text
+
+
+def check_url(url: str) -> str:
+    """The host of an endpoint's URL.
+
+    Raises:
+        ConfigError: Not an http URL, or one that holds a password.
+    """
+    parts = urlsplit(url)
+    if "@" in parts.netloc:
+        # The options are written into the run folder.
+        raise ConfigError("[llm] options.base_url must not hold a user name or password; use options.api_key_env")
+    try:
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number
+        valid = False
+    if not valid or parts.hostname is None:
+        raise ConfigError(f"[llm] options.base_url must be like 'http://localhost:8000/v1', got {url!r}")
+    return parts.hostname
+
+
+def find_key(variable: str, host: str) -> str | None:
+    """The key in an environment variable; None for an endpoint nearby that needs none.
+
+    Raises:
+        BackendAuthError: No key, or one that no HTTP header can carry.
+    """
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        if is_nearby(host):
+            return None
+        raise BackendAuthError(
+            f"no API key for {host}: set the environment variable {variable}, "
+            "or name another in [llm] options.api_key_env"
+        )
+    if not (key.isascii() and key.isprintable()):
+        raise BackendAuthError(f"the API key in {variable} holds characters that no key has; copy it again")
+    return key
+
+
+def is_loopback(host: str) -> bool:
+    """Whether the host is this machine."""
+    address = _address(host)
+    return address.is_loopback if address else host == "localhost" or host.endswith(".localhost")
+
+
+def is_nearby(host: str) -> bool:
+    """Whether the host is this machine or on a private network."""
+    address = _address(host)
+    if address:
+        return address.is_loopback or address.is_private or address.is_link_local
+    return is_loopback(host) or host.endswith(".local") or "." not in host
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:  # a name
+        return None

@@ -1,0 +1,136 @@
+"""A Chat Completions endpoint on loopback that does as it is told: one deed a request, then good replies."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@dataclass(frozen=True)
+class Deed:
+    """How to answer one request.
+
+    Attributes:
+        body: The body; None gives a good reply that depends on prompt and seed alone.
+        cut_after: Bytes of the body after which the connection is closed.
+        delay: Seconds before anything is sent.
+    """
+
+    status: int = 200
+    body: bytes | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    cut_after: int | None = None
+    delay: float = 0.0
+
+
+GOOD = Deed()
+
+
+def error(status: int, message: str, headers: dict[str, str] | None = None, **fields: str) -> Deed:
+    return Deed(status, json.dumps({"error": {"message": message, **fields}}).encode(), headers or {})
+
+
+def reply(text: str | None, finish_reason: str = "stop", **message: str) -> bytes:
+    return json.dumps(
+        {
+            "model": "tiny-1",
+            "choices": [{"index": 0, "finish_reason": finish_reason, "message": {"content": text, **message}}],
+            "usage": {
+                "prompt_tokens": 7,
+                "completion_tokens": 3,
+                "prompt_tokens_details": {"cached_tokens": 5},
+                "completion_tokens_details": {"reasoning_tokens": 2},
+            },
+        }
+    ).encode()
+
+
+class Endpoint(ThreadingHTTPServer):
+    """The server, with a record of what it was asked.
+
+    Attributes:
+        requests: The JSON body of each request, in the order of arrival.
+        keys: The Authorization header of each.
+        busiest: The largest number of requests that were open at the same time.
+    """
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, deeds: Sequence[Deed], always: Deed) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self._deeds = list(deeds)
+        self._always = always
+        self._lock = threading.Lock()
+        self._open = 0
+        self.busiest = 0
+        self.requests: list[dict] = []
+        self.keys: list[str | None] = []
+        self.stopping = threading.Event()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+    def handle_error(self, request, client_address) -> None:
+        """Clients of these tests hang up on purpose."""
+
+    def next_deed(self, body: dict, key: str | None) -> Deed:
+        with self._lock:
+            self.requests.append(body)
+            self.keys.append(key)
+            self._open += 1
+            self.busiest = max(self.busiest, self._open)
+            return self._deeds.pop(0) if self._deeds else self._always
+
+    def done(self) -> None:
+        with self._lock:
+            self._open -= 1
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Endpoint
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        deed = self.server.next_deed(body, self.headers.get("Authorization"))
+        if self.path != "/v1/chat/completions":
+            deed = error(404, f"no such path {self.path}")
+        if deed.delay:
+            self.server.stopping.wait(deed.delay)
+        content = deed.body
+        if content is None:
+            words = [body["messages"][-1]["content"], str(body.get("seed"))]
+            content = reply("answer to " + " with seed ".join(words))
+        self.send_response(deed.status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        for name, value in deed.headers.items():
+            self.send_header(name, value)
+        self.server.done()
+        self.end_headers()
+        self.wfile.write(content[: deed.cut_after])
+        if deed.cut_after is not None:
+            self.close_connection = True
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Silence."""
+
+
+@contextmanager
+def serving(*deeds: Deed, always: Deed = GOOD) -> Iterator[Endpoint]:
+    """An endpoint that answers with the deeds in turn, then with `always`."""
+    with Endpoint(deeds, always) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.stopping.set()
+            server.shutdown()
+            thread.join()
