@@ -1,0 +1,242 @@
+"""A campaign as people hold it: made from a TOML file or opened from its folder, run, and looked at."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from matsearch.campaign.ledger import Ledger
+from matsearch.campaign.loop import Interrupted, Loop
+from matsearch.campaign.parts import Parts, versions
+from matsearch.campaign.progress import Progress
+from matsearch.config import BudgetSettings, CampaignConfig, apply_override, differences, load_config, resolve_config
+from matsearch.errors import BackendError, ConfigError, MatsearchError, StoreError
+from matsearch.report.frame import candidates_frame
+from matsearch.report.page import write_report
+from matsearch.store import RunStore, is_run_dir
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Campaign:
+    """One search campaign and the folder that holds all of it.
+
+    Attributes:
+        config: Resolved and checked.
+        run_dir: The run folder; it appears when the campaign first runs.
+        status: `new`, `running`, `interrupted`, `finished`, or `budget: ...` after the latest `run`.
+    """
+
+    def __init__(self, config: CampaignConfig, run_dir: Path, source: str = "") -> None:
+        self.config = config
+        self.run_dir = run_dir
+        self.status = "new"
+        self._source = source
+
+    @classmethod
+    def from_toml(
+        cls, path: str | Path, run_dir: str | Path | None = None, overrides: Sequence[str] = ()
+    ) -> Campaign:
+        """A campaign from its TOML file.
+
+        Args:
+            path: The campaign file.
+            run_dir: The run folder itself; `runs/<name>` if not given. One that holds the same campaign is continued.
+            overrides: `a.b=VALUE` strings laid over the file.
+
+        Raises:
+            ConfigError: The file or a value is wrong, or the folder holds a campaign with another configuration.
+        """
+        path = Path(path)
+        config = load_config(path, list(overrides))
+        campaign = cls(config, Path(run_dir or Path("runs") / config.name), path.read_text(encoding="utf-8"))
+        if is_run_dir(campaign.run_dir):
+            campaign._agree_with_folder(budget_was_set=any(one.startswith("budget.") for one in overrides))
+        elif campaign.run_dir.exists() and (not campaign.run_dir.is_dir() or any(campaign.run_dir.iterdir())):
+            raise StoreError(f"{campaign.run_dir} exists and holds no campaign; name another folder with --run-dir")
+        return campaign
+
+    @classmethod
+    def open(cls, run_dir: str | Path, overrides: Sequence[str] = ()) -> Campaign:
+        """The campaign in a run folder, to look at or to continue.
+
+        Args:
+            run_dir: The run folder.
+            overrides: `budget.NAME=VALUE` strings; nothing else can change once a run has begun.
+
+        Raises:
+            StoreError: There is no campaign in the folder.
+            ConfigError: Something other than a budget was to change.
+        """
+        run_dir = Path(run_dir)
+        with RunStore(run_dir, writable=False) as store:
+            data, meta = store.config, store.meta
+        for override in overrides:
+            key = override.partition("=")[0].strip()
+            if key.partition(".")[0] != "budget":
+                raise ConfigError(
+                    f"--set {key}: a run that has begun can change only its budgets "
+                    f"({', '.join('budget.' + name for name in BudgetSettings.model_fields)}); start a new run for it"
+                )
+            apply_override(data, override)
+        campaign = cls(resolve_config(data, str(run_dir)), run_dir)
+        campaign.status = meta.get("status", "new")
+        return campaign
+
+    def _agree_with_folder(self, *, budget_was_set: bool) -> None:
+        """Continue a folder only if it holds this very campaign; budgets may change where they were set on purpose."""
+        with RunStore(self.run_dir, writable=False) as store:
+            old, self.status = store.config, store.meta.get("status", "new")
+        new = self.config.plain()
+        changed = [
+            line
+            for line in differences(old, new)
+            if not (budget_was_set and line.startswith("budget."))
+        ]
+        if changed:
+            raise ConfigError(
+                f"{self.run_dir} holds a campaign with another configuration: {'; '.join(changed)}. "
+                f"Continue that one with `matsearch run {self.run_dir}`, or name another folder with --run-dir"
+            )
+
+    def run(self, progress: Progress | None = None) -> Campaign:
+        """Run to the end, or on from where it stopped, and write the report.
+
+        Returns:
+            The campaign itself.
+
+        Raises:
+            MatsearchError: Something is wrong or broken; the message ends with the command that continues.
+            KeyboardInterrupt: Ctrl-C; what was in flight is committed.
+        """
+        parts = Parts.build(self.config)
+        try:
+            if not is_run_dir(self.run_dir):
+                RunStore.create(self.run_dir, *self._first_records())
+            with RunStore(self.run_dir, writable=True) as store, _stop_on_signal() as stopping:
+                self._continue(store, parts, progress or Progress(), stopping)
+        finally:
+            parts.close()
+        return self
+
+    def _first_records(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Meta rows and files that stand before any work starts."""
+        config, found = self.config.plain(), versions()
+        meta = {
+            "config": json.dumps(config),
+            "versions": json.dumps(found),
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "status": "new",
+        }
+        resolved = json.dumps({"config": config, "versions": found}, indent=2)
+        return meta, {"campaign.toml": self._source, "resolved.json": resolved + "\n"}
+
+    def _continue(self, store: RunStore, parts: Parts, progress: Progress, stopping: threading.Event) -> None:
+        store.set_meta("config", json.dumps(self.config.plain()))  # budgets may have changed
+        described = [{"name": one.name, "unit": one.unit, "direction": one.direction} for one in parts.objectives]
+        directions = {goal.name: goal.direction for goal in parts.goals}
+        described = [{**one, "direction": directions.get(one["name"], one["direction"])} for one in described]
+        store.set_meta("objectives", json.dumps(described))
+        store.set_meta("status", "running")
+        ledger = Ledger(self.config.budget, earlier_hours=float(store.meta.get("hours", "0")))
+        try:
+            self.status = Loop(store, parts, ledger, progress, stopping.is_set).run()
+        except Interrupted as stop:
+            self.status = "interrupted"
+            store.set_meta("status", self.status)
+            raise KeyboardInterrupt(f"stopped; continue with `matsearch run {self.run_dir}`") from stop
+        except BackendError as err:
+            raise type(err)(f"{err}. Then continue with `matsearch run {self.run_dir}`") from err
+        store.set_meta("status", self.status)
+        self.write_report(store)
+
+    def write_report(self, store: RunStore | None = None) -> Path:
+        """Write `report.html` and the CIFs of the best crystals into the run folder; returns the page's path.
+
+        Raises:
+            StoreError: The folder cannot be written.
+        """
+        if store is None:
+            with RunStore(self.run_dir, writable=False) as opened:
+                return self.write_report(opened)
+        try:
+            return write_report(store)
+        except OSError as err:
+            raise StoreError(
+                f"cannot write the report in {self.run_dir}: {err}; mend that, then `matsearch report {self.run_dir}`"
+            ) from err
+
+    def candidates(self) -> pd.DataFrame:
+        """One row a candidate: id, parents, generation, operator, model, stage, reason, formula, energy_above_hull,
+        and a column for each objective.
+        """
+        with RunStore(self.run_dir, writable=False) as store:
+            return candidates_frame(store)
+
+    def dry_run(self) -> dict[str, Any]:
+        """Try every part once, without a run folder: one prompt, two relaxation steps.
+
+        Returns:
+            `prompt` (the first one as text), `relaxation` (a line), `backends`, `objectives`, `seeds`.
+
+        Raises:
+            MatsearchError: Something is wrong or broken.
+        """
+        from matsearch.records import Candidate, Individual, Parents, Rejection
+        from matsearch.relaxation.relaxer import relax
+
+        parts = Parts.build(self.config)
+        try:
+            for backend in parts.backends:
+                backend.check()
+            phases = parts.seed_phases()
+            members = tuple(
+                Individual(Candidate(i, phase.structure, 0, "seed"), phase.structure, phase.energy_above_hull, {})
+                for i, phase in enumerate(phases[: self.config.search.parents_per_prompt])
+            )
+            operator = max(self.config.search.operators.items(), key=lambda item: item[1])[0]
+            asked = Parents(0, 1, operator, members, self.config.search.children_per_prompt)
+            prompt = parts.proposer.prompts(asked, parts.backends[0].style)[0]
+            line = "no seed to relax"
+            if phases:
+                (result,) = relax([phases[0].structure], parts.potential, self.config.relax.force_tol, max_steps=2)
+                if isinstance(result, Rejection):
+                    raise MatsearchError(f"relaxing {phases[0].formula} failed: {result.reason} {result.detail}")
+                line = f"{phases[0].formula}: {result.n_steps} steps, {result.energy_per_atom:.3f} eV/atom"
+        finally:
+            parts.close()
+        return {
+            "prompt": f"{prompt.system}\n\n{prompt.user}".strip(),
+            "relaxation": line,
+            "backends": [f"{llm.backend} ({llm.model})" for llm in self.config.llm],
+            "objectives": [objective.name for objective in parts.objectives],
+            "seeds": len(phases),
+        }
+
+
+@contextmanager
+def _stop_on_signal() -> Iterator[threading.Event]:
+    """The first Ctrl-C (or SIGTERM) asks to stop after the step; the second one stops at once."""
+    stopping = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopping
+        return
+
+    def ask(signum: int, _frame: object) -> None:
+        if stopping.is_set():
+            raise KeyboardInterrupt("stopped at once")
+        stopping.set()
+
+    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopping
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,57 @@
+"""What a campaign has met before: known phases, earlier proposals, earlier relaxed crystals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from matsearch.crystal.identity import KnownStructures
+from matsearch.records import Rejection, Stage
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+    from matsearch.reference.known import Reference
+
+
+class Identity:
+    """Judges novelty and uniqueness; judged in the order of the candidates, so that the first one counts."""
+
+    def __init__(self, reference: Reference) -> None:
+        self._reference = reference
+        self._loaded: set[str] = set()
+        self._phases = KnownStructures()
+        self._proposed = KnownStructures()
+        self._relaxed = KnownStructures()
+
+    def add_proposed(self, candidate_id: int, structure: Structure) -> None:
+        """Remember a candidate as proposed."""
+        self._proposed.add(candidate_id, structure)
+
+    def add_relaxed(self, candidate_id: int, structure: Structure) -> None:
+        """Remember a candidate as relaxed."""
+        self._relaxed.add(candidate_id, structure)
+
+    def proposed_before(self, structure: Structure, *, hidden: bool) -> Rejection | None:
+        """Why a proposed crystal is not worth relaxing: it is known, or was proposed before.
+
+        Args:
+            structure: As proposed.
+            hidden: Leave the known phases out: a prediction may find what is known.
+        """
+        if (earlier := self._proposed.match(structure)) is not None:
+            return Rejection(Stage.NOVELTY, "duplicate", f"matches candidate {earlier}")
+        if not hidden and (phase := self._known_phase(structure)) is not None:
+            return Rejection(Stage.NOVELTY, "known", f"matches {phase}")
+        return None
+
+    def matches(self, relaxed: Structure) -> dict[str, int | str | None]:
+        """The earlier candidate and the known phase that a relaxed crystal matches."""
+        return {"duplicate_of": self._relaxed.match(relaxed), "matched_known": self._known_phase(relaxed)}
+
+    def _known_phase(self, structure: Structure) -> str | None:
+        formula = structure.composition.reduced_formula
+        if formula not in self._loaded:
+            self._loaded.add(formula)
+            for phase in self._reference.known(formula):
+                self._phases.add(phase, self._reference.structure(phase))
+        return self._phases.match(structure)

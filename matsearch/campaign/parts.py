@@ -1,0 +1,140 @@
+"""The rooms that one campaign connects, built from its configuration and checked before any work starts."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from matsearch.config import CampaignConfig
+from matsearch.errors import ConfigError
+from matsearch.llm.base import Backend, load_backend
+from matsearch.objectives.base import Objective, ObjectiveContext, load_objective
+from matsearch.potential.base import Potential, load_potential
+from matsearch.propose.proposer import Proposer, Space
+from matsearch.reference.known import Phase, Reference, load_reference
+from matsearch.relaxation.relaxer import protocol
+from matsearch.search import Goal
+
+HULL = "energy_above_hull"
+VERSIONED = (
+    "matsearch torch chgnet pymatgen ase numpy pandas moyopy transformers tokenizers openai pydantic jinja2".split()
+)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything a campaign's loop calls.
+
+    Attributes:
+        backends: One for each `[[llm]]`.
+        objectives: In the order of the configuration, `energy_above_hull` is added at the front where it is missing.
+        goals: What selection sees: the configured objectives only.
+        protocol: What, with structure and potential, determines a relaxation.
+    """
+
+    config: CampaignConfig
+    backends: list[Backend]
+    proposer: Proposer
+    potential: Potential
+    reference: Reference
+    objectives: list[Objective]
+    goals: list[Goal]
+    protocol: dict[str, Any]
+
+    @classmethod
+    def build(cls, config: CampaignConfig) -> Parts:
+        """Load all parts.
+
+        Raises:
+            MatsearchError: A name, an option or a combination is wrong.
+        """
+        backends = [load_backend(llm.backend, llm.model, llm.options) for llm in config.llm]
+        potential = load_potential(config.potential.name, config.potential.device)
+        reference = load_reference(config.potential.name)
+        _check_space(config, reference)
+        context = ObjectiveContext(potential=potential, reference=reference)
+        wanted = {setting.name: load_objective(setting.name, context) for setting in config.objectives}
+        goals = [
+            Goal(wanted[setting.name].name, setting.direction or wanted[setting.name].direction, setting.weight)
+            for setting in config.objectives
+        ]
+        # The hull first: it is the cheapest, and what lies far from it needs no other score.
+        hull = wanted.get(HULL) or load_objective(HULL, context)
+        objectives = [hull, *(objective for objective in wanted.values() if objective.name != HULL)]
+        space = Space(
+            frozenset(config.space.elements) if config.space.elements else None,
+            config.space.max_atoms,
+            config.space.composition,
+        )
+        sought = tuple(
+            {"name": goal.name, "unit": objective.unit, "direction": goal.direction}
+            for goal, objective in zip(goals, wanted.values(), strict=True)
+            if goal.name != HULL
+        )
+        proposer = Proposer(space, sought, config.search.show, config.search.show_scores, config.seed)
+        return cls(config, backends, proposer, potential, reference, objectives, goals, protocol(config.relax))
+
+    def seed_phases(self) -> list[Phase]:
+        """The known phases that start the search: metastable ones in the space, one a formula, drawn with the seed.
+
+        Raises:
+            ConfigError: There is none.
+        """
+        import random
+
+        from pymatgen.core import Composition
+
+        space = self.config.space
+        pool = self.reference.select(space.elements, space.max_atoms)
+        if space.composition is not None:
+            # Never the target itself: compounds of the same stoichiometry pattern show what it may look like.
+            target = Composition(space.composition)
+            everything = self.reference.select(None, space.max_atoms)
+            pool = [
+                phase
+                for phase in everything
+                if Composition(phase.formula).anonymized_formula == target.anonymized_formula
+                and Composition(phase.formula).reduced_formula != target.reduced_formula
+            ]
+        lowest: dict[str, Phase] = {}
+        for phase in pool:
+            if phase.energy_above_hull <= 0.1:
+                lowest.setdefault(phase.formula, phase)
+        if not lowest and space.composition is None:
+            raise ConfigError(
+                f"no known phase with elements {', '.join(space.elements or ['any'])} and at most {space.max_atoms} "
+                f"atoms to start from; widen [space]. The reference of {self.reference.potential} covers "
+                f"{', '.join(sorted(self.reference.elements))}"
+            )
+        phases = list(lowest.values())
+        random.Random(f"{self.config.seed}/seeds").shuffle(phases)
+        return phases[: self.config.search.n_seeds]
+
+    def close(self) -> None:
+        """Give back what the backends hold."""
+        for backend in self.backends:
+            backend.close()
+
+
+def _check_space(config: CampaignConfig, reference: Reference) -> None:
+    from pymatgen.core import Composition
+
+    wanted = set(config.space.elements or ())
+    if config.space.composition is not None:
+        wanted |= {element.symbol for element in Composition(config.space.composition).elements}
+    if missing := sorted(wanted - reference.elements):
+        raise ConfigError(
+            f"[space] asks for {', '.join(missing)}, but the hull of {reference.potential} covers only "
+            f"{', '.join(sorted(reference.elements))}; choose among these"
+        )
+
+
+def versions() -> dict[str, str]:
+    """Versions of all that a result depends on."""
+    found = {"python": platform.python_version(), "platform": platform.platform(), "executable": sys.implementation.name}
+    for package in VERSIONED:
+        found[package] = importlib.metadata.version(package)
+    return found

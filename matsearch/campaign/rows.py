@@ -1,0 +1,86 @@
+"""Records as rows of the run store, and back."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from typing import Any
+
+from matsearch.crystal.text import from_json, to_json
+from matsearch.records import Candidate, Completion, Prompt, Rejection, Relaxed, Stage, Usage, content_hash
+
+
+def reply_key(prompt: Prompt, identity: dict[str, Any]) -> str:
+    """What a reply is stored under: prompt, model, options, sample."""
+    return content_hash([prompt.text_hash, identity, prompt.seed, prompt.sample])
+
+
+def reply_row(proposal: int, prompt: Prompt, identity: dict[str, Any], completion: Completion) -> dict[str, Any]:
+    """A reply as a row of `replies`."""
+    # A lone surrogate can be in a JSON string but not in UTF-8.
+    text = completion.text.encode("utf-8", "replace").decode("utf-8")
+    return {
+        "key": reply_key(prompt, identity),
+        "proposal_id": proposal,
+        "sample": prompt.sample,
+        "prompt_hash": prompt.text_hash,
+        "identity": json.dumps(identity, sort_keys=True),
+        "seed": prompt.seed,
+        "text": text,
+        "reply_hash": content_hash(text),
+        "finish_reason": completion.finish_reason,
+        "model": completion.model,
+        "prompt_tokens": completion.usage.prompt_tokens,
+        "completion_tokens": completion.usage.completion_tokens,
+        "cached_tokens": completion.usage.cached_tokens,
+        "reasoning_tokens": completion.usage.reasoning_tokens,
+        "seconds": completion.seconds,
+    }
+
+
+def completion_of(row: sqlite3.Row) -> Completion:
+    """The reply in a row of `replies`."""
+    usage = Usage(row["prompt_tokens"], row["completion_tokens"], row["cached_tokens"], row["reasoning_tokens"])
+    return Completion(row["text"], usage, row["finish_reason"], row["model"], row["seconds"])
+
+
+def candidate_of(row: sqlite3.Row) -> Candidate:
+    """The candidate in a row of `candidates` that has a structure."""
+    return Candidate(
+        id=row["id"],
+        structure=from_json(row["structure"]),
+        generation=row["generation"],
+        operator=row["operator"],
+        model=row["model"],
+        parents=tuple(json.loads(row["parents"])),
+    )
+
+
+def relaxation_row(key: str, result: Relaxed | Rejection, seconds: float) -> dict[str, Any]:
+    """A finished relaxation as a row of `relaxations`."""
+    if isinstance(result, Rejection):
+        return {"key": key, "reason": result.reason, "detail": result.detail, "seconds": seconds}
+    return {
+        "key": key,
+        "structure": to_json(result.structure),
+        "energy": result.energy,
+        "converged": int(result.converged),
+        "n_steps": result.n_steps,
+        "max_force": result.max_force,
+        "seconds": seconds,
+    }
+
+
+def relaxed_of(row: sqlite3.Row, candidate: Candidate, potential: str) -> Relaxed | Rejection:
+    """The relaxation in a row of `relaxations`."""
+    if row["structure"] is None:
+        return Rejection(Stage.RELAX, row["reason"], row["detail"] or "")
+    return Relaxed(
+        structure=from_json(row["structure"]),
+        energy=row["energy"],
+        converged=bool(row["converged"]),
+        n_steps=row["n_steps"],
+        max_force=row["max_force"],
+        initial=candidate.structure,
+        potential=potential,
+    )

@@ -1,0 +1,347 @@
+"""A campaign's configuration: TOML in, one checked and frozen object out.
+
+Unknown keys are refused by name. Later sources win: defaults, preset, file, `--set`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import (
+    BaseModel,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from matsearch.errors import ConfigError
+from matsearch.records import Direction
+from matsearch.relaxation.settings import RelaxSettings
+from matsearch.search.settings import SearchSettings
+
+PRESETS = ("matsearch", "matllmsearch-v1")
+SYMBOLS = frozenset(
+    "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr Nb "
+    "Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au "
+    "Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr".split()
+)
+
+
+class Section(BaseModel, frozen=True, extra="forbid"):
+    """A table of the campaign file."""
+
+
+class SpaceSettings(Section):
+    """`[space]`: which crystals are looked for.
+
+    Attributes:
+        elements: Only these. None: any.
+        max_atoms: At most this many atoms in the cell as proposed.
+        composition: Only this reduced formula (task `predict`).
+    """
+
+    elements: list[str] | None = None
+    max_atoms: PositiveInt = 40
+    composition: str | None = None
+
+    @field_validator("elements")
+    @classmethod
+    def _symbols(cls, elements: list[str] | None) -> list[str] | None:
+        if elements is None:
+            return None
+        if not elements:
+            raise ValueError("needs at least one element; leave the key out for any")
+        if unknown := [symbol for symbol in elements if symbol not in SYMBOLS]:
+            raise ValueError(f"no element goes by {', '.join(map(repr, unknown))}")
+        return sorted(set(elements))
+
+    @field_validator("composition")
+    @classmethod
+    def _formula(cls, composition: str | None) -> str | None:
+        if composition is None:
+            return None
+        from pymatgen.core import Composition
+
+        try:
+            parsed = Composition(composition)
+            symbols = {element.symbol for element in parsed.elements}
+        except (ValueError, AttributeError) as err:
+            raise ValueError(f"cannot be read as a formula: {err}") from err
+        if not symbols or unknown_symbols(symbols):
+            raise ValueError("cannot be read as a formula of known elements")
+        formula: str = parsed.reduced_formula
+        return formula
+
+
+def unknown_symbols(symbols: set[str]) -> list[str]:
+    """Symbols that are no element's."""
+    return sorted(symbols - SYMBOLS)
+
+
+class Prices(Section):
+    """`prices` of an `[llm]`, in USD per million tokens."""
+
+    prompt: NonNegativeFloat
+    completion: NonNegativeFloat
+    cached: NonNegativeFloat | None = None
+
+
+class LLMSettings(Section):
+    """`[llm]`, or one of several `[[llm]]`: who proposes.
+
+    Attributes:
+        backend: A built-in name, an entry point, or `"pkg.module:Attr"`.
+        model: What the backend calls the model; a local path is taken from the campaign file's folder.
+        weight: Share of the proposals, against the other `[[llm]]`.
+        options: What the backend's `Options` declare.
+        prices: For the cost ledger.
+    """
+
+    backend: str = "embedded"
+    model: str = "default"
+    weight: PositiveFloat = 1.0
+    options: dict[str, Any] = Field(default_factory=dict)
+    prices: Prices | None = None
+
+
+class PotentialSettings(Section):
+    """`[potential]`: what relaxes and scores."""
+
+    name: str = "chgnet-0.3.0"
+    device: str = "auto"
+
+
+class ObjectiveSettings(Section):
+    """One of `[[objectives]]`.
+
+    Attributes:
+        name: A built-in name, an entry point, or `"pkg.module:Attr"`.
+        direction: `min` or `max`; the objective's own if left out.
+        weight: For `search.selection = "weighted"`.
+    """
+
+    name: str
+    direction: Direction | None = None
+    weight: PositiveFloat = 1.0
+
+
+class BudgetSettings(Section):
+    """`[budget]`: the campaign stops when the first of these is spent; None has no limit."""
+
+    proposals: NonNegativeInt | None = None
+    relaxations: NonNegativeInt | None = None
+    tokens: NonNegativeInt | None = None
+    usd: NonNegativeFloat | None = None
+    hours: NonNegativeFloat | None = None
+
+
+class CampaignConfig(Section):
+    """A whole campaign file."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    task: Literal["generate", "predict", "optimise"] = "generate"
+    preset: str = "matsearch"
+    seed: NonNegativeInt = 0
+    space: SpaceSettings = SpaceSettings()
+    llm: list[LLMSettings] = Field(default=[LLMSettings()], min_length=1)
+    search: SearchSettings = SearchSettings()
+    potential: PotentialSettings = PotentialSettings()
+    relax: RelaxSettings = RelaxSettings()
+    objectives: list[ObjectiveSettings] = Field(
+        default=[ObjectiveSettings(name="energy_above_hull", direction="min")], min_length=1
+    )
+    budget: BudgetSettings = BudgetSettings()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> CampaignConfig:
+        names = [objective.name for objective in self.objectives]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"[[objectives]] names {', '.join(sorted(twice))} twice")
+        if self.task == "predict" and self.space.composition is None:
+            raise ValueError('task = "predict" needs [space] composition, such as "KZnF3"')
+        if self.budget.usd is not None and any(llm.prices is None for llm in self.llm):
+            raise ValueError("[budget] usd needs prices = { prompt = ..., completion = ... } in every [llm]")
+        return self
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON-like data; `CampaignConfig.model_validate` reads it back."""
+        return self.model_dump(mode="json")
+
+
+def load_config(path: Path, overrides: list[str] | None = None) -> CampaignConfig:
+    """Read and check a campaign file.
+
+    Args:
+        path: The TOML file.
+        overrides: `a.b=VALUE` strings; VALUE is TOML, or a bare word.
+
+    Raises:
+        ConfigError: The file is missing or no TOML, a key is unknown, a value does not fit: names it.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as err:
+        raise ConfigError(f"no campaign file {path}; give a TOML file or the folder of a run") from err
+    except (OSError, UnicodeDecodeError) as err:
+        raise ConfigError(f"cannot read the campaign file {path}: {err}") from err
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as err:
+        raise ConfigError(f"{path} is no valid TOML: {err}") from err
+    data.setdefault("name", path.stem)
+    for override in overrides or []:
+        apply_override(data, override)
+    return resolve_config(data, str(path), path.resolve().parent)
+
+
+def resolve_config(data: dict[str, Any], source: str, folder: Path | None = None) -> CampaignConfig:
+    """Lay the data over its preset and check it.
+
+    Args:
+        data: The campaign as nested dicts.
+        source: Where it comes from, for messages.
+        folder: What relative paths start from; None leaves them as they are.
+
+    Raises:
+        ConfigError: See `load_config`.
+    """
+    preset = data.get("preset", "matsearch")
+    if preset not in PRESETS:
+        raise ConfigError(f"unknown preset {preset!r} in {source}; known presets: {', '.join(PRESETS)}")
+    preset_text = resources.files("matsearch").joinpath("presets", f"{preset}.toml").read_text(encoding="utf-8")
+    base = tomllib.loads(preset_text)
+    if "predict" in data.get("task", "") and "operators" not in data.get("search", {}):
+        base.setdefault("search", {})["operators"] = {"predict": 1.0}
+    merged = _laid_over(_with_llm_list(base), _with_llm_list(data))
+    _refuse_unknown_keys(CampaignConfig, merged, [], source)
+    try:
+        config = CampaignConfig.model_validate(merged)
+    except ValidationError as err:
+        raise ConfigError(_first_problem(err, source)) from err
+    return _with_absolute_paths(config, folder) if folder else config
+
+
+def apply_override(data: dict[str, Any], override: str) -> None:
+    """Set one `a.b.c=VALUE` in nested dicts; VALUE is TOML, or text where it is a bare word.
+
+    Raises:
+        ConfigError: No `=`, or the key runs through a value.
+    """
+    key, equals, text = override.partition("=")
+    parts = [part.strip() for part in key.split(".")]
+    if not equals or not all(parts):
+        raise ConfigError(f"--set {override!r}: expected key=value, such as --set search.generations=3")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError as err:
+        if any(sign in text for sign in "[]{}\"'=\n"):
+            raise ConfigError(f"--set {override!r}: {text.strip()!r} is no TOML value: {err}") from err
+        value = text.strip()
+    table = data
+    for depth, part in enumerate(parts[:-1]):
+        table = table.setdefault(part, {})
+        if isinstance(table, list) and len(table) == 1:
+            table = table[0]
+        if not isinstance(table, dict):
+            raise ConfigError(f"--set {override!r}: {'.'.join(parts[: depth + 1])} is not one table")
+    table[parts[-1]] = value
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """Lines `key: old -> new` for every leaf that differs between two nested dicts."""
+    lines = []
+    for key in sorted(old.keys() | new.keys()):
+        before, after = old.get(key), new.get(key)
+        if before == after:
+            continue
+        if isinstance(before, dict) and isinstance(after, dict):
+            lines += differences(before, after, f"{prefix}{key}.")
+        elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+            numbered = [dict(enumerate(values)) for values in (before, after)]
+            lines += differences(*({str(i): v for i, v in one.items()} for one in numbered), f"{prefix}{key}.")
+        else:
+            lines.append(f"{prefix}{key}: {before!r} -> {after!r}")
+    return lines
+
+
+def _with_llm_list(data: dict[str, Any]) -> dict[str, Any]:
+    """`[llm]` is short for one `[[llm]]`."""
+    llm = data.get("llm")
+    return {**data, "llm": [llm]} if isinstance(llm, dict) else data
+
+
+def _laid_over(base: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in data.items():
+        below = merged.get(key)
+        if key == "operators":
+            merged[key] = value  # weights are one choice, not a table to fill up
+        elif key == "llm" and isinstance(below, list) and isinstance(value, list):
+            merged[key] = [_laid_over(below[0], one) if isinstance(one, dict) else one for one in value]
+        elif isinstance(below, dict) and isinstance(value, dict):
+            merged[key] = _laid_over(below, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _refuse_unknown_keys(model: type[BaseModel], data: Any, where: list[str], source: str) -> None:
+    if not isinstance(data, dict):
+        return  # pydantic says what was expected
+    known = model.model_fields
+    for key, value in data.items():
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            table = f"[{'.'.join(where)}] of " if where else ""
+            raise ConfigError(f"unknown key {key!r} in {table}{source}{hint}; known keys: {', '.join(known)}")
+        section = _section_of(known[key].annotation)
+        if section is not None:
+            for item in value if isinstance(value, list) else [value]:
+                _refuse_unknown_keys(section, item, [*where, key], source)
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:
+    """The model behind `Model`, `Model | None` or `list[Model]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _section_of(part))), None)
+
+
+def _first_problem(err: ValidationError, source: str) -> str:
+    problem = err.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"] if part != "[key]")
+    message = problem["msg"].removeprefix("Value error, ")
+    if not where:
+        return f"{source}: {message}"
+    came = "nothing" if problem["type"] == "missing" else repr(problem["input"])
+    more = f" ({err.error_count() - 1} more after it)" if err.error_count() > 1 else ""
+    return f"{where} in {source}: {message}; got {came}{more}"
+
+
+def _with_absolute_paths(config: CampaignConfig, folder: Path) -> CampaignConfig:
+    """Values that name a file beside the campaign file, made absolute, so that a run continues from anywhere."""
+
+    def absolute(value: Any) -> Any:
+        if isinstance(value, str) and value and "\n" not in value and len(value) < 1024:
+            path = folder / value
+            if not Path(value).is_absolute() and path.exists() and value not in (".", ".."):
+                return str(path)
+        return value
+
+    llms = []
+    for llm in config.llm:
+        options = {key: absolute(value) for key, value in llm.options.items()}
+        # A model is a path only where it looks like one: "default" may well be a folder's name.
+        model = absolute(llm.model) if "/" in llm.model or llm.model.startswith(".") else llm.model
+        llms.append(llm.model_copy(update={"options": options, "model": model}))
+    return config.model_copy(update={"llm": llms})
