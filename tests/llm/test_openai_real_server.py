@@ -1,0 +1,47 @@
+import pytest
+from real_server import serve_local_model
+
+from matsearch.errors import BackendRequestError
+from matsearch.llm import load_backend
+from matsearch.records import Prompt
+
+pytest.importorskip("fastapi", reason="transformers serve needs the test extra")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with serve_local_model(tmp_path_factory.mktemp("server")) as address:
+        yield address
+
+
+def connect(server, **options):
+    base_url, model = server
+    return load_backend("openai", model, {"base_url": base_url, "api_key_env": "NO_SUCH_KEY", **options})
+
+
+def test_a_real_server_completes_prompts_and_counts_tokens(server):
+    backend = connect(server, max_tokens=24, concurrency=2)
+    try:
+        backend.check()
+        prompts = [Prompt(f"Propose crystal {i}.", system="You know crystals.", seed=i) for i in range(3)]
+        completions = backend.complete(prompts)
+    finally:
+        backend.close()
+    assert len(completions) == 3
+    for prompt, completion in zip(prompts, completions, strict=True):
+        assert completion.text
+        # One token a byte, and one for each of the five marks around the two turns.
+        assert completion.usage.prompt_tokens == len(prompt.system) + len(prompt.user) + 5
+        assert 0 < completion.usage.completion_tokens <= 24
+        assert completion.finish_reason in ("length", "stop")
+        assert completion.model.startswith(server[1])
+    assert len({completion.text for completion in completions}) == 3
+
+
+def test_a_real_server_names_its_model_when_asked_for_another(server):
+    backend = load_backend("openai", "other", {"base_url": server[0], "api_key_env": "NO_SUCH_KEY"})
+    try:
+        with pytest.raises(BackendRequestError, match="Server is pinned to"):
+            backend.complete([Prompt("Propose a crystal.")])
+    finally:
+        backend.close()
