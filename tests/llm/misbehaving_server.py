@@ -34,13 +34,13 @@ def error(status: int, message: str, headers: dict[str, str] | None = None, **fi
     return Deed(status, json.dumps({"error": {"message": message, **fields}}).encode(), headers or {})
 
 
-def reply(text: str | None, finish_reason: str = "stop", **message: str) -> bytes:
+def reply(text: str | None, finish_reason: str = "stop", prompt_tokens: int = 7, **message: str) -> bytes:
     return json.dumps(
         {
             "model": "tiny-1",
             "choices": [{"index": 0, "finish_reason": finish_reason, "message": {"content": text, **message}}],
             "usage": {
-                "prompt_tokens": 7,
+                "prompt_tokens": prompt_tokens,
                 "completion_tokens": 3,
                 "prompt_tokens_details": {"cached_tokens": 5},
                 "completion_tokens_details": {"reasoning_tokens": 2},
@@ -105,8 +105,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.stopping.wait(deed.delay)
         content = deed.body
         if content is None:
-            words = [body["messages"][-1]["content"], str(body.get("seed"))]
-            content = reply("answer to " + " with seed ".join(words))
+            prompt = body["messages"][-1]["content"]
+            content = reply(f"answer to {prompt} with seed {body.get('seed')}", prompt_tokens=len(prompt.split()))
         self.send_response(deed.status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
