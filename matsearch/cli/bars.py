@@ -1,0 +1,110 @@
+"""Progress on stderr: bars on a terminal, one plain line a generation elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as RichProgress
+
+from matsearch.campaign.progress import Progress
+from matsearch.records import Individual, Outcome, Rejection
+
+
+@contextmanager
+def watching() -> Iterator[Progress]:
+    """A progress display that fits stderr."""
+    if not sys.stderr.isatty():
+        lines = Lines()
+        yield lines
+        lines.end()
+        return
+    columns = (
+        TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}"),
+    )  # fmt: skip
+    with RichProgress(*columns, console=Console(stderr=True)) as display:
+        yield Bars(display)
+
+
+class Lines(Progress):
+    """One plain line a generation."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._generation: int | None = None
+        self._counts: Counter[str] = Counter()
+        self._best: Individual | None = None
+
+    def _say(self, line: str) -> None:
+        print(f"[{time.monotonic() - self._started:6.0f} s] {line}", file=sys.stderr, flush=True)
+
+    def start(self, what: str, total: int) -> None:
+        """Name the phase."""
+        self._say(f"{what}: {total}")
+
+    def told(self, n_told: int, generation: int, outcomes: Sequence[Outcome], best: Individual | None) -> None:
+        """Count; speak when a generation is over."""
+        if self._generation not in (None, generation):
+            self._close()
+        self._generation, self._best = generation, best
+        for outcome in outcomes:
+            self._counts["rejected" if isinstance(outcome.result, Rejection) else "scored"] += 1
+
+    def _close(self) -> None:
+        self._say(
+            f"generation {self._generation}: {self._counts.total()} proposed, {self._counts['scored']} scored"
+            f"{_best_text(self._best)}"
+        )
+        self._counts.clear()
+
+    def end(self) -> None:
+        """Speak for the last generation."""
+        if self._generation is not None:
+            self._close()
+            self._generation = None
+
+
+class Bars(Progress):
+    """Bars that rich draws."""
+
+    def __init__(self, display: RichProgress) -> None:
+        self._display = display
+        self._seeds: int | None = None
+        self._proposals: int | None = None
+        self._scored = self._total = 0
+        self._best: Individual | None = None
+
+    def start(self, what: str, total: int) -> None:
+        """A bar for each phase."""
+        task = self._display.add_task(what, total=total, note="")
+        if what == "seeds":
+            self._seeds = task
+        else:
+            if self._seeds is not None:
+                self._display.update(self._seeds, completed=self._display.tasks[self._seeds].total)
+            self._proposals = task
+
+    def count(self, what: str, n: int = 1) -> None:
+        """Candidates move the first bar until the second one is there."""
+        if what == "candidates" and self._proposals is None and self._seeds is not None:
+            self._display.advance(self._seeds, n)
+
+    def told(self, n_told: int, generation: int, outcomes: Sequence[Outcome], best: Individual | None) -> None:
+        """Move the bar and show the best so far."""
+        self._total += len(outcomes)
+        self._scored += sum(not isinstance(outcome.result, Rejection) for outcome in outcomes)
+        note = f"generation {generation}, {self._scored} of {self._total} scored{_best_text(best)}"
+        if self._proposals is not None:
+            self._display.update(self._proposals, completed=n_told, note=note)
+
+
+def _best_text(best: Individual | None) -> str:
+    if best is None:
+        return ""
+    return f", first of the population: {best.relaxed.composition.reduced_formula} ({best.energy_above_hull:.3f} eV/atom)"

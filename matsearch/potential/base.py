@@ -1,0 +1,76 @@
+"""What a potential is: structures in, predictions out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from matsearch.errors import PotentialError
+from matsearch.plugins import resolve
+from matsearch.records import Prediction
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+POTENTIALS = {
+    "chgnet-0.3.0": "matsearch.potential.chgnet:chgnet_030",
+    "chgnet-r2scan": "matsearch.potential.chgnet:chgnet_r2scan",
+}
+
+
+class Potential(ABC):
+    """A machine-learning potential.
+
+    Attributes:
+        name: As `load_potential` knows it; hulls and stored results are keyed by it.
+        energy_scale: What its energies mean (`mp2020`, `pbe-raw`, `r2scan`, ...). Energies of two scales never meet.
+        elements: Symbols it was trained on.
+        device: Where it runs.
+    """
+
+    name: str
+    energy_scale: str
+    elements: frozenset[str]
+    device: str
+
+    @abstractmethod
+    def predict(self, structures: Sequence[Structure]) -> list[Prediction]:
+        """Energy, forces and stress of each structure, in order.
+
+        Raises:
+            PotentialError: A structure holds an element that the potential was not trained on.
+        """
+
+    def untrained(self, structure: Structure) -> list[str]:
+        """Symbols in the structure that the potential was not trained on, sorted."""
+        return sorted({element.symbol for element in structure.composition.elements} - self.elements)
+
+    def require_trained(self, structures: Sequence[Structure]) -> None:
+        """Refuse elements the potential was not trained on.
+
+        Raises:
+            PotentialError: Names them and the structure.
+        """
+        for number, structure in enumerate(structures):
+            if missing := self.untrained(structure):
+                raise PotentialError(
+                    f"{self.name} was not trained on {', '.join(missing)} "
+                    f"(structure {number}, {structure.composition.reduced_formula}); take it out or use another potential"
+                )
+
+
+def load_potential(name: str, device: str = "auto") -> Potential:
+    """The potential that goes by a name.
+
+    Args:
+        name: `chgnet-0.3.0`, `chgnet-r2scan`, an entry point, or `"pkg.module:Attr"`, where `Attr(device)` gives a
+            `Potential`.
+        device: `cpu`, `cuda`, `cuda:1`, or `auto` for a GPU where there is one.
+
+    Raises:
+        ConfigError: No potential goes by that name.
+        PotentialError: It cannot be loaded on that device.
+    """
+    potential: Potential = resolve("potential", name, POTENTIALS)(device)
+    return potential
