@@ -38,9 +38,10 @@ ATTRIBUTION = (
 )
 FORCE_TOL = 0.05  # eV/Å, and
 MAX_STEPS = 500  # as campaigns relax
-# (up to so many atoms, relax when the energy is at most so many eV/atom above the hull). A relaxation gains 5 to 20
-# meV/atom, so the last line still finds all that could be on the hull; the others are for seeds: small cells are cheap.
-WINDOWS = ((20, 0.10), (40, 0.05), (10_000, 0.02))
+# (up to so many atoms, relax when the energy is at most so many eV/atom above the hull). Of 334 oxides a relaxation
+# gained 1.2 meV/atom in the median, up to 20 atoms at most 20 in 97 % of them, above 20 atoms at most 7: these windows
+# find what could be on the hull. Small cells are relaxed further up because they are cheap and make good seeds.
+WINDOWS = ((12, 0.10), (20, 0.05), (40, 0.02), (10_000, 0.01))
 LOWEST_MAX_ATOMS = 20  # the lowest phase of a formula is relaxed up to this size, however high it lies
 CHUNK_ATOMS = 400  # work between two commits
 
