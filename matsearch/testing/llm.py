@@ -1,4 +1,6 @@
-"""What every LLM backend must hold. Subclass in a test, give the fixture, and pytest runs the checks:
+"""What every LLM backend must hold.
+
+Subclass in a test and give the fixture; pytest runs the checks:
 
 class TestMyBackend(BackendContract):
     @pytest.fixture

@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,8 +20,20 @@ CHAT_TEMPLATE = (
 )
 
 
-def save_tiny_chat_model(folder: Path) -> None:
-    """A seeded random Llama of two layers with a byte-level tokenizer: real in all but what it says."""
+def rock_salts() -> list[str]:
+    """A few crystals as fenced POSCARs, for `serve_local_model(..., phrases=rock_salts())`."""
+    lattice_constants = {"Mg O": 4.21, "Ca O": 4.81, "Li F": 4.03, "Na Cl": 5.64, "K Br": 6.60, "Sr S": 6.02}  # Å
+    poscar = "```\n{pair}\n{a}\n0 0.5 0.5\n0.5 0 0.5\n0.5 0.5 0\n{pair}\n1 1\ndirect\n0 0 0\n0.5 0.5 0.5\n```\n"
+    return [poscar.format(pair=pair, a=a) for pair, a in lattice_constants.items()]
+
+
+def save_tiny_chat_model(folder: Path, phrases: Sequence[str] = ()) -> None:
+    """A seeded random Llama of two layers that reads bytes: real in all but what it says.
+
+    Args:
+        folder: Where to save it.
+        phrases: With these, each is a token, and the model says nothing else; about three of six make a reply.
+    """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -39,10 +51,11 @@ def save_tiny_chat_model(folder: Path) -> None:
         extra_special_tokens=special[1:],
         chat_template=CHAT_TEMPLATE,
     )
+    tokenizer.add_tokens(list(phrases))
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(vocabulary),
+        vocab_size=len(tokenizer),
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=2,
@@ -54,18 +67,28 @@ def save_tiny_chat_model(folder: Path) -> None:
     )
     model = LlamaForCausalLM(config)
     model.generation_config.do_sample = True
+    if phrases:
+        # Random weights make every token left about as likely as another, so the number of end marks sets the length.
+        n_ends = 3
+        model.generation_config.suppress_tokens = list(range(n_ends, len(vocabulary)))
+        model.generation_config.eos_token_id = list(range(n_ends))
+        model.generation_config.min_new_tokens = 1
     model.save_pretrained(folder)
 
 
 @contextmanager
-def serve_local_model(folder: Path) -> Iterator[tuple[str, str]]:
+def serve_local_model(folder: Path, phrases: Sequence[str] = ()) -> Iterator[tuple[str, str]]:
     """Make the model in `folder` and serve it.
+
+    Args:
+        folder: For the model and the server's log; it may be empty.
+        phrases: As for `save_tiny_chat_model`.
 
     Yields:
         The base URL and the name of the model.
     """
     model = folder / "tiny-chat-model"
-    save_tiny_chat_model(model)
+    save_tiny_chat_model(model, phrases)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

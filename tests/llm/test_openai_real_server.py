@@ -1,8 +1,9 @@
 import pytest
-from real_server import serve_local_model
+from real_server import rock_salts, serve_local_model
 
 from matsearch.errors import BackendRequestError
 from matsearch.llm import load_backend
+from matsearch.propose.parse import parse_reply
 from matsearch.records import Prompt
 
 pytest.importorskip("fastapi", reason="transformers serve needs the test extra")
@@ -10,7 +11,7 @@ pytest.importorskip("fastapi", reason="transformers serve needs the test extra")
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with serve_local_model(tmp_path_factory.mktemp("server")) as address:
+    with serve_local_model(tmp_path_factory.mktemp("server"), phrases=rock_salts()) as address:
         yield address
 
 
@@ -20,22 +21,25 @@ def connect(server, **options):
 
 
 def test_a_real_server_completes_prompts_and_counts_tokens(server):
-    backend = connect(server, max_tokens=24, concurrency=2)
+    backend = connect(server, max_tokens=24, concurrency=1)
     try:
         backend.check()
         prompts = [Prompt(f"Propose crystal {i}.", system="You know crystals.", seed=i) for i in range(3)]
-        completions = backend.complete(prompts)
+        completions = [backend.complete([prompt])[0] for prompt in prompts]
+        again = backend.complete(prompts[1:2])
     finally:
         backend.close()
     assert len(completions) == 3
     for prompt, completion in zip(prompts, completions, strict=True):
-        assert completion.text
+        assert all(entry.formula for entry in parse_reply(completion.text))
         # One token a byte, and one for each of the five marks around the two turns.
         assert completion.usage.prompt_tokens == len(prompt.system) + len(prompt.user) + 5
         assert 0 < completion.usage.completion_tokens <= 24
         assert completion.finish_reason in ("length", "stop")
         assert completion.model.startswith(server[1])
-    assert len({completion.text for completion in completions}) == 3
+    assert len({completion.text for completion in completions}) > 1
+    # One at a time: this server has one random generator for all requests.
+    assert again[0].text == completions[1].text
 
 
 def test_a_real_server_names_its_model_when_asked_for_another(server):
