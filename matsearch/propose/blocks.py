@@ -1,0 +1,228 @@
+"""Where crystals stand in plain text: POSCARs, CIFs and compact lines between prose, line by line, in one pass."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from matsearch.crystal.text import is_number, labelled_element
+
+Kind = Literal["poscar", "cif", "compact"]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A stretch of text that looks like one crystal.
+
+    Attributes:
+        kind: Its format.
+        text: Its lines, indentation and quote marks taken off.
+        at_end: Whether the text around it ends with it.
+    """
+
+    kind: Kind
+    text: str
+    at_end: bool = False
+
+
+_MARKUP = re.compile(r"[ \t]*(?:>[ \t]?)*")
+_COMPACT = re.compile(r"crystal[ \t]+[A-Z][a-z]?(?:[ \t]+(?:[0-9:]|[A-Z][a-z]?(?![A-Za-z]))|[ \t]*\Z)")
+_NEXT_COMPACT = re.compile(r"(?<=\bend)[ \t]+(?=crystal\b)")
+_CIF_START = re.compile(r"data_\S*[ \t]*\Z|_cell_length_a\s", re.IGNORECASE)
+_CIF_LINE = re.compile(r"[_#;'\"]|loop_|data_", re.IGNORECASE)
+_MODE = re.compile(
+    r"(?:direct|fractional|cart(?:esian)?|selective(?:[ \t]+dynamics)?|indirect)\b.{0,30}\Z", re.IGNORECASE
+)
+_NUMBERS = re.compile(r"(?<![\w.])[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?(?![\w.])", re.ASCII)
+_MAX_LINE = 200
+"""Longer lines are prose (or an attack), never a line of a POSCAR."""
+
+
+def n_numbers(text: str) -> int:
+    """How many numbers stand in the first lines of a text, counted up to 12."""
+    count = 0
+    for _ in _NUMBERS.finditer(text[:2000]):
+        count += 1
+        if count == 12:
+            break
+    return count
+
+
+def holds_cif(text: str) -> bool:
+    """Whether the text shows a CIF's cell or sites."""
+    return "_cell_length_a" in text or "_atom_site_fract_x" in text
+
+
+def holds_poscar(text: str) -> bool:
+    """Whether the text holds what looks like a POSCAR."""
+    return any(block.kind == "poscar" for block in find_blocks(text))
+
+
+def find_blocks(text: str) -> list[Block]:
+    """Crystals of a text in order, each once."""
+    lines = [line[_MARKUP.match(line).end() :].rstrip() for line in text.splitlines()]  # type: ignore[union-attr]
+    return _Finder(lines).find()
+
+
+class _Finder:
+    """Goes once through the lines; `shape` says what each could be in a POSCAR."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self.lines = lines
+        self.shapes = [_shape(line) for line in lines]
+        self.blocks: list[Block] = []
+
+    def find(self) -> list[Block]:
+        # A text that begins with the scale factor has its comment line before the first line.
+        at = self._add("poscar", -1, self._poscar_end(-1)) if self._is_header(-1) else 0
+        while at < len(self.lines):
+            line = self.lines[at]
+            if line.startswith("crystal") and _COMPACT.match(line):
+                self.blocks += [Block("compact", piece) for piece in _NEXT_COMPACT.split(line)]
+                at += 1
+            elif line[:1] in "dD_" and _CIF_START.match(line) and (end := self._cif_end(at)):
+                at = self._add("cif", at, end)
+            elif self._is_header(at):
+                at = self._add("poscar", at, self._poscar_end(at))
+            elif self.shapes[at] in ("site", "vector") and (start := self._loose_start(at)) is not None:
+                at = self._add("poscar", start, self._poscar_end(at))
+            else:
+                at += 1
+        return self.blocks
+
+    def _add(self, kind: Kind, start: int, end: int) -> int:
+        while end > start + 1 and not self.lines[end - 1]:
+            end -= 1
+        lines = self.lines[start:end] if start >= 0 else ["", *self.lines[:end]]
+        rest = [line for line in self.lines[end : end + 3] if line]
+        # A last line that was cut in the middle ("Ag155 0.3333") belongs to the block.
+        is_tail = len(rest) == 1 and len(tokens := rest[0].split()) < 4 and all(map(_is_atomic, tokens))
+        at_end = end + 3 >= len(self.lines) and (not rest or is_tail)
+        self.blocks.append(Block(kind, "\n".join(lines) + "\n", at_end))
+        return end
+
+    def _shape(self, at: int) -> str:
+        return self.shapes[at] if 0 <= at < len(self.shapes) else "none"
+
+    # ---- POSCAR
+
+    def _is_header(self, at: int) -> bool:
+        """A comment line, a scale factor, three vectors."""
+        return self._shape(at + 1) == "scalar" and all(self._shape(at + 2 + row) == "vector" for row in range(3))
+
+    def _poscar_end(self, at: int) -> int:
+        """First line after the POSCAR whose comment line, or first row, is `at`."""
+        seen_mode = False
+        n_sites = 0
+        header_done = not self._is_header(at)
+        end = at + (1 if header_done else 5)
+        while end < len(self.lines):
+            shape = self.shapes[end]
+            if seen_mode and n_sites and shape not in ("vector", "site") and self._is_header(end):
+                break
+            if shape == "mode":
+                seen_mode = True
+            elif shape in ("vector", "site"):
+                n_sites += seen_mode or shape == "site"
+            elif shape == "blank":
+                # Velocities, or sites in groups, may follow an empty line; prose ends the block.
+                following = self._shape(end + 1)
+                if following == "blank" or following == "other" or self._is_header(end + 1):
+                    break
+                if seen_mode and n_sites and following not in ("vector", "site"):
+                    break
+            elif shape == "other" and not (not n_sites and not seen_mode and self._is_garbled_mode(end)):
+                break
+            elif shape == "other":
+                seen_mode = True
+            end += 1
+        return end
+
+    def _is_garbled_mode(self, at: int) -> bool:
+        """A short line in the place of `direct`: right between the header and sites."""
+        return (
+            len(self.lines[at]) <= 40
+            and self._shape(at - 1) in ("counts", "species", "vector")
+            and self._shape(at + 1) in ("vector", "site")
+        )
+
+    def _loose_start(self, at: int) -> int | None:
+        """Where a headless POSCAR begins whose first row of three numbers is `at`; None where it is no crystal.
+
+        There must be at least three rows, and a coordinate mode above or elements beside them.
+        """
+        end = at
+        n_rows = n_sites = 0
+        while self._shape(end) in ("vector", "site", "blank", "counts", "species", "mode", "scalar"):
+            n_rows += self.shapes[end] in ("vector", "site")
+            n_sites += self.shapes[end] == "site"
+            end += 1
+        start = at
+        while at - start < 6 and self._shape(start - 1) in ("counts", "species", "mode", "scalar"):
+            start -= 1
+        has_mode = "mode" in self.shapes[start:end]
+        return start if n_rows >= 3 and (has_mode or n_sites >= 3) else None
+
+    # ---- CIF
+
+    def _cif_end(self, at: int) -> int | None:
+        """First line after the CIF that starts at `at`; None where it is none (a word that starts with data_)."""
+        end = at + 1
+        in_sites = False
+        n_columns = 0
+        looks_real = self.lines[at].startswith("_")
+        while end < len(self.lines):
+            line = self.lines[end]
+            if line.lower().startswith("data_"):
+                break
+            if line.startswith("_"):
+                looks_real = True
+                in_sites = in_sites or line.lower().startswith("_atom_site_fract")
+                n_columns += line.lower().startswith("_atom_site")
+            elif line and not _CIF_LINE.match(line):
+                n_words = len(line.split())
+                # A row of sites has about as many values as columns and mostly numbers; a sentence has not.
+                is_row = n_numbers(line) >= 2 or (in_sites and n_words == n_columns)
+                if not is_row and not looks_real:
+                    return None
+                if not is_row and (in_sites or not self.lines[end - 1]):
+                    break
+            end += 1
+        return end if looks_real else None
+
+
+def _is_atomic(token: str) -> bool:
+    """Whether a token is a number or an element: what the lines of a POSCAR are made of."""
+    return is_number(token) or labelled_element(token) is not None
+
+
+def _shape(line: str) -> str:
+    """`blank`, `mode`, `scalar`, `vector` (3 numbers), `site` (3 numbers and an element), `counts`, `species`, `other`."""
+    if not line:
+        return "blank"
+    if len(line) > _MAX_LINE:
+        return "other"
+    if _MODE.match(line):
+        return "mode"
+    tokens = re.split(r"[!#]", line, maxsplit=1)[0].split()
+    if not tokens:
+        return "other"
+    leading = 0
+    while leading < len(tokens) and is_number(tokens[leading]):
+        leading += 1
+    if leading == len(tokens) == 1:
+        return "scalar"
+    if leading == len(tokens):
+        # Three counts look like a vector, and vectors of too many numbers are still meant as such.
+        return "vector" if leading == 3 or (leading > 3 and any("." in token for token in tokens)) else "counts"
+    if leading >= 3 and len(tokens) - leading <= 4:
+        rest = tokens[leading:]
+        if labelled_element(rest[-1]) or all(flag in ("T", "F", ".TRUE.", ".FALSE.") for flag in rest[:3]):
+            return "site"
+        return "other"
+    if leading == 0 and len(tokens) == 4 and labelled_element(tokens[0]) and all(map(is_number, tokens[1:])):
+        return "site"
+    if all(labelled_element(token) for token in tokens):
+        return "species"
+    return "other"

@@ -1,0 +1,252 @@
+"""The crystals in a reply of a language model: lenient about wrapping, strict about physics.
+
+Wrapping is prose, lists, quotes, code fences, thinking, JSON and its slips, and escaped line ends. Inside it every
+structure-like thing gives one entry, a structure or a rejection with a reason; what the text says of the crystal is
+read to the letter by `matsearch.crystal.text`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from matsearch.crystal.text import TextError, from_cif, from_mapping, from_poscar
+from matsearch.propose.blocks import Block, Kind, find_blocks, holds_cif, holds_poscar, n_numbers
+from matsearch.propose.json_slips import CutString, JsonArray, JsonObject, read_objects
+from matsearch.propose.spellings import is_open, looks_like_structure, plain_key, to_mapping
+from matsearch.records import Rejection, Stage
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+MAX_CHARACTERS = 1_000_000
+"""A longer reply is refused whole (`reply_too_long`): no honest reply comes near."""
+
+MAX_LINES = 4_000
+"""A longer structure is refused (`too_long`) before it is read."""
+
+_THINK = re.compile(r"<(/?)(?:think|thinking|thought|reasoning|reflection|scratchpad)>", re.IGNORECASE)
+_FENCE = re.compile(r"`{3,}|~{3,}")
+# Lone surrogates cannot be stored; NUL ends strings in SQLite tools; both become the replacement character.
+_UNPRINTABLE = re.compile("[\ud800-\udfff\x00]")
+_LOOKALIKES = str.maketrans(
+    {"\u2212": "-", "\u2013": "-", "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u200b": None, "\ufeff": None}
+)
+_FORMAT_NAMES = ("poscar", "contcar", "vasp", "cif", "structure", "crystal", "json")
+
+
+def parse_reply(text: str) -> list[Structure | Rejection]:
+    """Every crystal of a reply, in the order of the text.
+
+    Args:
+        text: The reply, as it came.
+
+    Returns:
+        A structure, or a `Rejection(Stage.PARSE, reason, detail)`, for each structure-like thing; at least one entry.
+        Reasons beside those of `TextError`: `empty_reply`, `no_structure`, `reply_too_long`, `too_long`.
+    """
+    if len(text) > MAX_CHARACTERS:
+        return [_rejection("reply_too_long", f"{len(text)} characters; at most {MAX_CHARACTERS} are read")]
+    if not text.strip():
+        return [_rejection("empty_reply", "the reply is empty")]
+    answer, cut_in_thought = _without_thoughts(_UNPRINTABLE.sub("\ufffd", text).translate(_LOOKALIKES))
+    entries: list[Structure | Rejection] = []
+    parts = _FENCE.split(answer)
+    for number, part in enumerate(parts):
+        # Every second part stands inside a fence; the last one does where its fence was never closed.
+        entries += _read_part(part, is_last=number == len(parts) - 1, in_fence=number % 2 == 1)
+    if entries:
+        return entries
+    if cut_in_thought:
+        return [_rejection("truncated", "the reply ends while still thinking")]
+    return [_rejection("no_structure", f"nothing in {len(text)} characters looks like a crystal")]
+
+
+def _rejection(reason: str, detail: str) -> Rejection:
+    return Rejection(Stage.PARSE, reason, detail)
+
+
+def _without_thoughts(text: str) -> tuple[str, bool]:
+    """The text outside of thinking, and whether it ends inside.
+
+    A closing tag without an opening one ends a thought that began in the prompt: what precedes it goes too.
+    """
+    kept: list[str] = []
+    depth = start = 0
+    for tag in _THINK.finditer(text):
+        if not tag[1]:
+            if depth == 0:
+                kept.append(text[start : tag.start()])
+            depth += 1
+        else:
+            depth = max(depth - 1, 0)
+            start = tag.end() if depth == 0 else start
+    if depth == 0:
+        kept.append(text[start:])
+    return "\n".join(kept), depth > 0
+
+
+def _read_part(part: str, *, is_last: bool, in_fence: bool) -> Iterator[Structure | Rejection]:
+    """Entries of the text between two fences: those in JSON, and between them those written openly."""
+    at = 0
+    for node in read_objects(part):
+        entries = list(_read_object(node, cut="truncated" if is_last else "bad_json"))
+        if entries:
+            yield from _read_open_text(part[at : node.start])
+            yield from entries
+            at = node.end
+    yield from _read_open_text(part[at:], is_last=is_last, in_fence=in_fence)
+
+
+def _read_open_text(text: str, *, is_last: bool = False, in_fence: bool = False) -> Iterator[Structure | Rejection]:
+    for block in find_blocks(_unescaped(text)):
+        entry = _read_block(block)
+        if is_last and block.at_end and _is_cut(text, block, entry, in_fence):
+            why = entry.detail if isinstance(entry, Rejection) else "the last line may go on"
+            entry = _rejection("truncated", f"the reply ends inside the crystal; {why}")
+        yield entry
+
+
+def _is_cut(text: str, block: Block, entry: Structure | Rejection, in_fence: bool) -> bool:
+    """Whether the end of the reply cut the block that stands there."""
+    last_line = block.text.rstrip("\n").rpartition("\n")[2].split()
+    if isinstance(entry, Rejection):
+        return block.kind != "compact" and (in_fence or len(last_line) < 3)
+    # All atoms are there, but of an open fence the last number is only sure with something behind it. The sites of a
+    # CIF are not counted anywhere.
+    return in_fence and (block.kind == "cif" or (block.kind == "poscar" and text[-1:] != "\n" and len(last_line) == 3))
+
+
+def _read_block(block: Block) -> Structure | Rejection:
+    if block.kind == "cif":
+        return _attempt(from_cif, block.text)
+    if block.kind == "compact":
+        from matsearch.crystal.wyckoff import from_compact
+
+        if "end" not in block.text.split():
+            return _rejection("truncated", "the compact line ends before its `end`")
+        return _attempt(from_compact, block.text.strip(), reason="bad_compact")
+    return _attempt(from_poscar, block.text)
+
+
+def _attempt(read: Callable[[str], Structure], text: str, reason: str = "bad_json") -> Structure | Rejection:
+    """A structure, or why not."""
+    n_lines = text.count("\n") + 1
+    if n_lines > MAX_LINES:
+        return _rejection("too_long", f"{n_lines} lines; at most {MAX_LINES} are read")
+    try:
+        return read(text)
+    except TextError as err:
+        return _rejection(err.reason, err.detail)
+    except ValueError as err:
+        return _rejection(reason, " ".join(str(err).split())[:300])
+
+
+# ---------------------------------------------------------------- JSON
+
+
+def _read_object(node: JsonObject, cut: str) -> Iterator[Structure | Rejection]:
+    """Entries of one object and of the objects in it."""
+    if looks_like_structure(node) and not any(
+        _names_format(key) and _text_kind(key, value) for key, value in node.pairs
+    ):
+        yield _read_mapping(node, cut)
+        return
+    found: list[tuple[str, str, list[Structure | Rejection]]] = []
+    for key, value in node.pairs:
+        if kind := _text_kind(key, value):
+            found.append((key, kind, [_read_text(kind, value, cut)]))
+        elif isinstance(value, JsonObject):
+            found.append((key, "json", list(_read_object(value, cut))))
+        elif isinstance(value, JsonArray):
+            found.append((key, "json", [entry for item in value.entries for entry in _read_entry(item, cut)]))
+    found = [item for item in found if item[2]]
+    kinds = [kind for _, kind, _ in found]
+    if len(set(kinds)) == len(kinds) > 1 and all(len(entries) == 1 and _names_format(key) for key, _, entries in found):
+        # One crystal in several formats: the first that can be read.
+        entries = [entries[0] for _, _, entries in found]
+        yield next((entry for entry in entries if not isinstance(entry, Rejection)), entries[0])
+    elif found:
+        for _, _, each in found:
+            yield from each
+        return
+    if not found and not node.closed and any(plain_key(key) in ("formula", "spacegroup") for key, _ in node.pairs):
+        yield _rejection(cut, "the object ends before its structure")
+
+
+def _read_entry(value: object, cut: str) -> Iterator[Structure | Rejection]:
+    """Entries of one value of a list."""
+    if isinstance(value, JsonObject):
+        yield from _read_object(value, cut)
+    elif kind := _text_kind("", value):
+        yield _read_text(kind, value, cut)
+
+
+def _names_format(key: str) -> bool:
+    return any(name in plain_key(key) for name in _FORMAT_NAMES)
+
+
+def _text_of(value: object) -> str | None:
+    """The text of a string, or of a list of lines."""
+    if isinstance(value, CutString):
+        return value.text
+    if isinstance(value, JsonArray) and len(value.entries) > 4:
+        lines = value.entries
+        return "\n".join(str(line) for line in lines) if all(isinstance(line, str | int) for line in lines) else None
+    return value if isinstance(value, str) else None
+
+
+def _text_kind(key: str, value: object) -> Kind | None:
+    """`poscar`, `cif` or `compact` for a value that is, or is called, a structure in that format."""
+    text = _text_of(value)
+    if text is None:
+        return None
+    text = _unescaped(text)
+    if holds_cif(text):
+        return "cif"
+    if holds_poscar(text):
+        return "poscar"
+    if [block.kind for block in find_blocks(text)] == ["compact"]:
+        return "compact"
+    # Called so, but garbage; a placeholder ("...", "<POSCAR here>") holds no numbers and is no structure.
+    name = plain_key(key)
+    if n_numbers(text) >= 3:
+        if "poscar" in name or "contcar" in name or name == "vasp":
+            return "poscar"
+        if name.startswith("cif") or name.endswith("cif"):
+            return "cif"
+    return None
+
+
+def _read_text(kind: Kind, value: object, cut: str) -> Structure | Rejection:
+    """The structure in a string."""
+    text = _unescaped(_text_of(value) or "")
+    if isinstance(value, CutString):
+        return _rejection(cut, f"the string of the {kind} is not closed")
+    blocks = find_blocks(text)
+    # Fences and prose inside the string are wrapping like any other, but the whole string tells better what is wrong.
+    entry = _read_block(Block(kind, text.strip("\n")))
+    if isinstance(entry, Rejection) and len(blocks) == 1 and blocks[0].kind == kind:
+        inner = _read_block(blocks[0])
+        return entry if isinstance(inner, Rejection) else inner
+    return entry
+
+
+def _read_mapping(node: JsonObject, cut: str) -> Structure | Rejection:
+    if is_open(node):
+        return _rejection(cut, "the object of a structure is not closed")
+    try:
+        return from_mapping(to_mapping(node))
+    except TextError as err:
+        return _rejection(err.reason, err.detail)
+
+
+def _unescaped(text: str) -> str:
+    r"""Text with real line ends: for literal `\n`, doubly escaped ones, and a backslash at the end of each line."""
+    if "\\" not in text:
+        return text
+    # Possessive, and never from the middle of a run: a megabyte of backslashes takes linear time.
+    text = re.sub(r"(?<!\\)\\++(?=\n|\Z)", "", text)
+    text = re.sub(r"(?<!\\)\\++(?:r\\++)?n", "\n", text)
+    return re.sub(r"(?<!\\)\\++t(?=[\s0-9.+-])", " ", text)

@@ -1,0 +1,181 @@
+"""Structures written as JSON objects, in the spellings that language models and common tools use.
+
+Only names and nesting are translated; numbers are never touched. Coordinates are fractional unless the object says
+Cartesian, by the key (`cart_coords`) or a flag (`"coords_are_cartesian": true`, `"coordinate_type": "cartesian"`).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from matsearch.crystal.text import TextError, is_element, labelled_element, quoted
+from matsearch.propose.json_slips import CutString, JsonArray, JsonObject
+
+_LATTICE = ("lattice", "cell", "unitcell", "latticevectors", "latticematrix", "cellvectors", "latticeparameters")
+_LATTICE += ("cellparameters", "latticeconstants", "unitcellparameters")
+_SPECIES = ("species", "elements", "symbols", "atomtypes", "atomictypes", "atomsymbols", "chemicalsymbols")
+_SPECIES += ("atomicnumbers", "numbers", "atoms", "types")
+_FRACTIONAL = ("fraccoords", "fractionalcoordinates", "fractionalcoords", "fracpositions", "scaledpositions")
+_FRACTIONAL += ("fractionalpositions", "fraccoordinates", "directcoordinates", "frac", "abc", "fractcoords")
+_CARTESIAN = ("cartcoords", "cartesiancoordinates", "cartesiancoords", "cartesianpositions", "xyz")
+_NEUTRAL = ("coords", "coordinates", "positions", "position", "atomicpositions", "atomcoordinates", "sites")
+_SITES = ("sites", "atoms", "atomicpositions", "atomsites", "basis", "positions", "atomicsites")
+_SITE_ELEMENT = ("element", "symbol", "species", "specie", "atom", "type", "label", "name")
+_FLAGS = ("coordsarecartesian", "cartesian", "iscartesian")
+_MODES = ("coordinatetype", "coordinatesystem", "coordsystem", "coordtype", "coordinatemode", "mode", "coordstype")
+_PARAMETERS = ("a", "b", "c", "alpha", "beta", "gamma")
+_VECTOR_NAMES = (("a", "b", "c"), ("a1", "a2", "a3"), ("v1", "v2", "v3"), ("vectora", "vectorb", "vectorc"))
+
+
+def plain_key(key: str) -> str:
+    """A key in lower case without separators: `Frac_Coords` is `fraccoords`."""
+    return re.sub(r"[\s_\-]+", "", key[:80]).lower()
+
+
+def looks_like_structure(node: JsonObject) -> bool:
+    """Whether an object describes a crystal: a lattice, and atoms or positions."""
+    pairs = _pairs(node)
+    has_lattice = any(name in pairs for name in _LATTICE) or all(name in pairs for name in _PARAMETERS)
+    holders = (*_SPECIES, *_FRACTIONAL, *_CARTESIAN, *_NEUTRAL, *_SITES)
+    return has_lattice and any(isinstance(pairs.get(name), JsonArray | JsonObject) for name in holders)
+
+
+def is_open(node: Any) -> bool:
+    """Whether the text stopped somewhere inside this value."""
+    if isinstance(node, CutString):
+        return True
+    if isinstance(node, JsonObject | JsonArray):
+        inner = [value for _, value in node.pairs] if isinstance(node, JsonObject) else node.entries
+        return not node.closed or (bool(inner) and is_open(inner[-1]))
+    return False
+
+
+def to_mapping(node: JsonObject) -> dict[str, Any]:
+    """The object with the keys of `matsearch.crystal.text.from_mapping`.
+
+    Raises:
+        TextError: `bad_json`: something is missing or stands where it cannot be read; `unknown_element`;
+            `disordered`; `count_mismatch`.
+    """
+    pairs = _pairs(node)
+    content: dict[str, Any] = {"lattice": _lattice(pairs)}
+    sites = _first(pairs, _SITES)
+    if isinstance(sites, JsonArray) and sites.entries and all(isinstance(site, JsonObject) for site in sites.entries):
+        rows = [_site(_pairs(site)) for site in sites.entries]
+        kinds = {kind for _, kind, _ in rows}
+        if len(kinds) > 1:
+            raise TextError("bad_json", "some positions are called Cartesian and others fractional")
+        content["species"] = [element for element, _, _ in rows]
+        key, positions = kinds.pop(), [position for _, _, position in rows]
+    else:
+        content["species"] = _species(_first(pairs, _SPECIES))
+        key, value = _positions(pairs)
+        positions = _plain(value)
+    content[_cartesian_or_not(key, pairs)] = positions
+    return content
+
+
+def _pairs(node: JsonObject) -> dict[str, Any]:
+    """Values by plain key; of a repeated key the last one, as JSON readers do."""
+    return {plain_key(key): value for key, value in node.pairs}
+
+
+def _first(pairs: dict[str, Any], names: tuple[str, ...]) -> Any:
+    return next((pairs[name] for name in names if name in pairs), None)
+
+
+def _plain(value: Any) -> Any:
+    """Lists and dicts instead of nodes."""
+    if isinstance(value, JsonArray):
+        return [_plain(entry) for entry in value.entries]
+    if isinstance(value, JsonObject):
+        return {plain_key(key): _plain(entry) for key, entry in value.pairs}
+    return value
+
+
+def _lattice(pairs: dict[str, Any]) -> Any:
+    lattice = _plain(_first(pairs, _LATTICE))
+    if lattice is None:
+        return {name: pairs[name] for name in _PARAMETERS if name in pairs}
+    if not isinstance(lattice, dict):
+        return lattice
+    for name in ("matrix", "vectors", "latticevectors", "cell"):
+        if name in lattice:
+            return lattice[name]
+    for names in _VECTOR_NAMES:
+        if all(isinstance(lattice.get(name), list) for name in names):
+            return [lattice[name] for name in names]
+    return lattice
+
+
+def _species(value: Any) -> list[str]:
+    """One symbol an atom, from symbols, labels or atomic numbers."""
+    from pymatgen.core import Element
+
+    entries = _plain(value)
+    if not isinstance(entries, list):
+        raise TextError("bad_json", f"expected a list of species, one an atom, got {quoted(entries)}")
+    symbols = []
+    for entry in entries:
+        if isinstance(entry, int) and not isinstance(entry, bool):
+            try:
+                symbols.append(Element.from_Z(entry).symbol)
+            except ValueError as err:
+                raise TextError("unknown_element", f"no element has the number {entry}") from err
+        else:
+            symbols.append(_element(entry))
+    return symbols
+
+
+def _element(entry: Any) -> str:
+    """A symbol from `Ag`, `Ag1`, `Ag2+`, or pymatgen's `[{"element": "Ag", "occu": 1}]`."""
+    if isinstance(entry, list):
+        if len(entry) != 1:
+            raise TextError("disordered", f"expected one element on a site, got {quoted(entry)}")
+        entry = entry[0]
+    if isinstance(entry, dict):
+        occupancy = entry.get("occu", entry.get("occupancy", 1))
+        if occupancy != 1:
+            raise TextError("disordered", f"a site has occupancy {quoted(occupancy)}")
+        entry = _first(entry, _SITE_ELEMENT)
+    if not isinstance(entry, str):
+        raise TextError("bad_json", f"expected an element symbol, got {quoted(entry)}")
+    if is_element(entry):
+        return entry
+    symbol = labelled_element(entry)
+    if symbol is None:
+        raise TextError("unknown_element", f"{quoted(entry)} is no element")
+    return symbol
+
+
+def _site(pairs: dict[str, Any]) -> tuple[str, str, Any]:
+    """Element, kind of coordinates and position of one site."""
+    if pairs.get("occupancy", 1) != 1:
+        raise TextError("disordered", f"a site has occupancy {quoted(pairs['occupancy'])}")
+    if any(key.startswith("wyckoff") for key in pairs):
+        raise TextError("bad_json", "sites are given by Wyckoff letters, not all atoms of the cell one by one")
+    element = _element(_plain(_first(pairs, _SITE_ELEMENT)))
+    if all(axis in pairs for axis in "xyz"):
+        return element, "coords", [pairs[axis] for axis in "xyz"]
+    # pymatgen writes both; the fractional ones are those it reads.
+    key, value = _positions(pairs)
+    return element, _cartesian_or_not(key, pairs), _plain(value)
+
+
+def _positions(pairs: dict[str, Any]) -> tuple[str, Any]:
+    for kind, names in (("frac_coords", _FRACTIONAL), ("cart_coords", _CARTESIAN), ("coords", _NEUTRAL)):
+        value = _first(pairs, names)
+        if value is not None:
+            return kind, value
+    raise TextError("bad_json", "no coordinates")
+
+
+def _cartesian_or_not(key: str, pairs: dict[str, Any]) -> str:
+    if key != "coords":
+        return key
+    says_cartesian = any(pairs.get(flag) is True for flag in _FLAGS)
+    mode = _first(pairs, _MODES)
+    if isinstance(mode, str) and mode.strip().lower().startswith("cart"):
+        says_cartesian = True
+    return "cart_coords" if says_cartesian else "frac_coords"

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from matsearch.crystal.checks import check_space, check_structure
+from matsearch.records import Stage
+
+
+def rocksalt(a: float = 5.64) -> Structure:
+    return Structure.from_spacegroup("Fm-3m", Lattice.cubic(a), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+
+
+def reason(structure: Structure) -> str | None:
+    rejection = check_structure(structure)
+    assert rejection is None or (rejection.stage is Stage.CHECK and rejection.detail)
+    return rejection and rejection.reason
+
+
+def test_rocksalt_is_valid():
+    assert check_structure(rocksalt()) is None
+
+
+def test_left_handed_cell_is_valid():
+    structure = rocksalt()
+    matrix = structure.lattice.matrix[[1, 0, 2]]
+    flipped = Structure(Lattice(matrix), structure.species, structure.frac_coords[:, [1, 0, 2]])
+    assert np.linalg.det(flipped.lattice.matrix) < 0
+    assert check_structure(flipped) is None
+
+
+@pytest.mark.parametrize(
+    ("matrix", "expected"),
+    [
+        (np.diag([4.0, 4.0, 0.0]), "zero_volume"),
+        ([[4, 0, 0], [4, 0, 0], [0, 0, 4]], "zero_volume"),
+        (np.diag([4.0, 4.0, 0.9]), "cell_edge"),
+        (np.diag([4.0, 4.0, 101.0]), "cell_edge"),
+        (np.diag([1e9, 1e9, 1e9]), "cell_edge"),
+        (np.diag([4.0, 4.0, np.nan]), "not_finite"),
+        (np.diag([99.0, 99.0, 99.0]), "density"),
+        (np.diag([1.6, 1.6, 1.6]), "density"),
+        (np.diag([2.4, 4.0, 4.0]), "overlapping_atoms"),
+    ],
+)
+def test_cells_that_cannot_be(matrix, expected):
+    # Cs: r = 2.60 Å, so no two may be nearer than 2.95 Å, an atom and its own image included.
+    assert reason(Structure(Lattice(matrix), ["Cs"], [[0, 0, 0]])) == expected
+
+
+def test_the_distance_limit_is_that_of_the_rule():
+    # Na 1.80 Å and Cl 1.00 Å: 0.5 (0.7 + 2.8) = 1.75 Å.
+    def pair(distance: float) -> Structure:
+        return Structure(Lattice.cubic(8), ["Na", "Cl"], [[0.99, 0, 0], [0.99 + distance / 8, 0, 0]])
+
+    assert reason(pair(1.751)) is None
+    rejection = check_structure(pair(1.749))
+    assert rejection is not None
+    assert rejection.reason == "overlapping_atoms"
+    assert "Na (site 0) and Cl (site 1) are 1.749 Å apart" in rejection.detail
+
+
+def test_atoms_on_the_same_place_overlap():
+    assert reason(Structure(Lattice.cubic(5), ["Na", "Na"], [[0, 0, 0], [3.0, -1.0, 0]])) == "overlapping_atoms"
+
+
+def test_a_needle_cell_of_short_period_overlaps_with_itself_at_once():
+    # Edges of 100 Å, nearly parallel: the difference of two vectors is a period of 0.5 Å.
+    needle = Lattice([[100, 0, 0], [99.9, 0.5, 0], [0, 0, 30]])
+    start = time.perf_counter()
+    assert reason(Structure(needle, ["Fe"], [[0, 0, 0]])) == "overlapping_atoms"
+    assert time.perf_counter() - start < 1
+
+
+def test_coordinates_must_be_finite():
+    structure = Structure(Lattice.cubic(5), ["Na"], [[0, 0, np.nan]])
+    assert reason(structure) == "not_finite"
+
+
+def test_disorder_is_not_valid():
+    assert reason(Structure(Lattice.cubic(3), [{"Fe": 0.5, "Ni": 0.5}], [[0, 0, 0]])) == "disordered"
+
+
+@pytest.mark.parametrize("symbol", ["He", "Xe", "At", "Fr", "Lr"])
+def test_elements_without_an_atomic_radius_are_checked_by_the_fallback(symbol):
+    assert reason(Structure(Lattice.cubic(5), [symbol], [[0, 0, 0]])) is None
+    assert reason(Structure(Lattice.cubic(5), [symbol] * 2, [[0, 0, 0], [0.1, 0, 0]])) == "overlapping_atoms"
+
+
+def test_charged_species_are_checked_as_their_elements():
+    structure = rocksalt()
+    structure.add_oxidation_state_by_element({"Na": 1, "Cl": -1})
+    assert check_structure(structure) is None
+    assert check_space(structure, frozenset({"Na", "Cl"}), 8, "NaCl") is None
+
+
+@pytest.mark.parametrize(
+    ("elements", "max_atoms", "composition", "expected"),
+    [
+        (None, None, None, None),
+        ({"Na", "Cl", "K"}, 8, "Na2Cl2", None),
+        ({"Na"}, None, None, "outside_elements"),
+        (None, 7, None, "too_many_atoms"),
+        (None, None, "Na2Cl", "wrong_composition"),
+        (None, None, "KCl", "wrong_composition"),
+    ],
+)
+def test_the_space_of_a_campaign(elements, max_atoms, composition, expected):
+    rejection = check_space(rocksalt(), elements and frozenset(elements), max_atoms, composition)
+    assert (rejection and rejection.reason) == expected
+    assert rejection is None or (rejection.stage is Stage.CHECK and rejection.detail)
