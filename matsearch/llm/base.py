@@ -39,7 +39,7 @@ class Backend(ABC):
     """
 
     Options: ClassVar[type[SamplingOptions]] = SamplingOptions
-    style: Literal["chat", "compact"] = "chat"
+    style: ClassVar[Literal["chat", "compact"]] = "chat"
     name: ClassVar[str] = "backend"
     chunk: int = 1
     concurrency: int = 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Any
 
 from matsearch.llm.decoding import decode, storable
@@ -69,20 +69,27 @@ def error_reason(raw: bytes) -> str:
     return line if len(line) <= MAX_REASON else line[: MAX_REASON - 3] + "..."
 
 
+def declares_error(raw: bytes) -> bool:
+    """Whether the body says itself that it is an error, whatever its HTTP status."""
+    body, _ = _load(raw)
+    return isinstance(body, dict) and bool(body.get("error"))
+
+
 def error_code(raw: bytes) -> str:
     """The `code` of an error body; empty for none."""
     code = _error(raw).get("code")
     return code if isinstance(code, str) else ""
 
 
-def unsupported_parameter(raw: bytes, sent: Iterable[str]) -> str | None:
+def unsupported_parameter(raw: bytes, sent: Collection[str]) -> str | None:
     """Which of the parameters that were sent the endpoint says it does not support."""
     error = _error(raw)
     reason = error_reason(raw)
     if not UNSUPPORTED.search(f"{error.get('code')} {reason}"):
         return None
-    if error.get("param") in sent:
-        return str(error["param"])
+    parameter = error.get("param")
+    if isinstance(parameter, str) and parameter in sent:
+        return parameter
     return next((name for name in sent if re.search(rf"\b{name}\b", reason)), None)
 
 

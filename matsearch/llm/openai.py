@@ -24,6 +24,7 @@ from matsearch.errors import (
 )
 from matsearch.llm.base import Backend, SamplingOptions
 from matsearch.llm.chat_reply import (
+    declares_error,
     error_code,
     error_reason,
     read_completion,
@@ -179,7 +180,7 @@ class OpenAIBackend(Backend):
     async def _back_off(self, failure: Failure, attempt: int) -> None:
         # Jitter keeps requests that failed together from coming back together.
         delay = min(BACKOFF[failure.backoff] * 2**attempt, MAX_BACKOFF) * random.uniform(0.5, 1.0)
-        delay = delay if failure.wait is None else failure.wait
+        delay = max(delay, failure.wait or 0.0)
         logger.info("%s: %s; trying again in %.1f s", self.options.base_url, failure.reason, delay)
         if failure.backoff == "rate_limited":
             # The limit is for all requests: the ones not yet sent wait as well.
@@ -266,6 +267,10 @@ class OpenAIBackend(Backend):
         return Failure(reason, advice, retries=retries, backoff="unreachable")
 
     def _bad_reply(self, answer: Answer) -> Failure:
+        if declares_error(answer.body):
+            reason = f"HTTP {answer.status} with an error inside: {self._without_key(error_reason(answer.body))}"
+            advice = "check [llm] model and options, then continue the run"
+            return Failure(reason, advice, retries=self.options.max_retries)
         completion = undecodable_completion(answer.body)
         completion = replace(completion, text=self._without_key(completion.text))
         retries = min(self.options.max_retries, BAD_REPLY_RETRIES)

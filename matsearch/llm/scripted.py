@@ -50,7 +50,7 @@ class ScriptedBackend(Backend):
 
     def __init__(self, model: str, options: ScriptedOptions) -> None:
         super().__init__(model, options)
-        self.style = options.style
+        self.style = options.style  # type: ignore[misc]  # of all backends, only a script can be both
         self.concurrency = options.concurrency
         self._delay = options.delay
         self._log = options.log

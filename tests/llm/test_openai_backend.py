@@ -161,6 +161,14 @@ def test_a_lasting_fault_names_endpoint_reason_and_remedy(connect, deed, seen):
     assert "continue the run" in message
 
 
+def test_an_error_under_status_200_is_an_error(connect):
+    body = b'{"error": {"message": "provider is down", "code": 502}}'
+    with serving(always=Deed(200, body)) as server:
+        message = failure(connect(server, max_retries=1), BackendUnavailableError)
+        assert len(server.requests) == 2
+    assert "provider is down" in message
+
+
 def test_a_refused_connection_ends_within_seconds_and_says_so(connect, monkeypatch):
     monkeypatch.undo()  # the real waiting times
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
