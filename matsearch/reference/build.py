@@ -1,8 +1,8 @@
 """Make the reference of known phases for one potential: relax them, keep what it took, write one file.
 
-All phases of the covered elements get a single point. Those that could be on the hull, or are close enough to be good
-seeds, are relaxed by the campaigns' own protocol, lowest first, until no such phase is left; then the lowest phase of
-each formula. The rest keep their single point and say so (`relaxed` = False). Every chunk is committed, so that a
+All phases of the covered elements get a single point. Those that could be on the hull are relaxed by the campaigns' own
+protocol, lowest first, until no such phase is left; then small ones that are good seeds; then the lowest phase of each
+formula. The rest keep their single point and say so (`relaxed` = False). Every chunk is committed, so that a
 stopped build continues where it was, and a later build with more elements uses what is there.
 
     python -m matsearch.reference.build --source mp_structures.parquet --elements Li,Mg,Ti,O --work DIR --out FILE
@@ -39,9 +39,10 @@ ATTRIBUTION = (
 FORCE_TOL = 0.05  # eV/Å, and
 MAX_STEPS = 500  # as campaigns relax
 # (up to so many atoms, relax when the energy is at most so many eV/atom above the hull). Of 334 oxides a relaxation
-# gained 1.2 meV/atom in the median, up to 20 atoms at most 20 in 97 % of them, above 20 atoms at most 7: these windows
-# find what could be on the hull. Small cells are relaxed further up because they are cheap and make good seeds.
-WINDOWS = ((12, 0.10), (20, 0.05), (40, 0.02), (10_000, 0.01))
+# gained 1.2 meV/atom in the median, up to 20 atoms at most 20 in 97 % of them, above 20 atoms at most 7: the first
+# windows hold what could be on the hull. The second are wider for small cells, which are cheap and make good seeds.
+HULL_WINDOWS = ((20, 0.03), (10_000, 0.01))
+SEED_WINDOWS = ((12, 0.10), (20, 0.05), (40, 0.02))
 LOWEST_MAX_ATOMS = 20  # the lowest phase of a formula is relaxed up to this size, however high it lies
 CHUNK_ATOMS = 400  # work between two commits
 
@@ -210,6 +211,7 @@ def build(
     *,
     device: str = "cpu",
     minutes: float | None = None,
+    seeds: bool = True,
 ) -> None:
     """Compute the reference of all known phases of some elements and write it.
 
@@ -221,6 +223,7 @@ def build(
         workdir: Folder that keeps what was computed, for the next build.
         device: Where the potential runs.
         minutes: Stop relaxing after so long; single points are always completed.
+        seeds: Also relax phases that cannot be on the hull but are good to start a search from.
 
     Raises:
         InputError: The source does not serve.
@@ -234,7 +237,7 @@ def build(
     try:
         say(f"{len(phases.table)} phases of {'-'.join(phases.elements)}, {phases.table.n_atoms.sum()} atoms")
         compute_single_points(phases, potential, workshop)
-        pending = relax_until_settled(phases, potential, workshop, deadline)
+        pending = relax_until_settled(phases, potential, workshop, deadline, seeds)
         write(phases, potential, workshop, out, pending)
     finally:
         workshop.close()
@@ -255,20 +258,20 @@ def compute_single_points(phases: Phases, potential: Potential, workshop: Worksh
     workshop.fill(phases)
 
 
-def relax_until_settled(phases: Phases, potential: Potential, workshop: Workshop, deadline: float) -> int:
-    """Relax what may be on the hull or serve as a seed; returns how many were left when the time ran out."""
+def relax_until_settled(phases: Phases, potential: Potential, workshop: Workshop, deadline: float, seeds: bool) -> int:
+    """Relax what may be on the hull, or serve as a seed; returns how many of the former were left when time ran out."""
     from matsearch.relaxation import relax
 
     sizes = phases.table.n_atoms.to_numpy()
     while True:
-        wanted = to_relax(phases)
+        wanted = to_relax(phases, seeds)
         if not wanted:
             return 0
         # The hull moves with every phase relaxed: a few chunks, lowest first, then look again.
         for chunk in chunks(wanted[: max(16, len(wanted) // 4)], sizes):
             if time.monotonic() > deadline:
                 say(f"out of time with {len(wanted)} phases to relax")
-                return len(wanted)
+                return len(to_relax(phases, seeds=False))
             structures = [source_structure(phases.table.iloc[index]) for index in chunk]
             results = relax(structures, potential, force_tol=FORCE_TOL, max_steps=MAX_STEPS)
             workshop.add_relaxations(list(phases.table["id"].iloc[chunk]), results)
@@ -276,20 +279,22 @@ def relax_until_settled(phases: Phases, potential: Potential, workshop: Workshop
             workshop.fill(phases)
 
 
-def to_relax(phases: Phases) -> list[int]:
-    """Phases inside the window of their size, lowest first, then the lowest small phase of each formula."""
+def to_relax(phases: Phases, seeds: bool = True) -> list[int]:
+    """What may be on the hull, lowest first; then seeds, lowest first; then the lowest small phase of each formula."""
     heights = phases.above_hull()
     sizes = phases.table.n_atoms.to_numpy()
-    window = np.zeros(len(sizes))
-    for max_atoms, height in reversed(WINDOWS):
-        window[sizes <= max_atoms] = height
-    open_ = ~phases.tried & np.isfinite(heights)
-    near = np.flatnonzero(open_ & (heights <= window))
-    if len(near):
-        return [int(index) for index in near[np.argsort(heights[near], kind="stable")]]
+    untried = ~phases.tried & np.isfinite(heights)
     order = np.argsort(heights, kind="stable")
-    lowest = phases.table["formula"].iloc[order].drop_duplicates().index.to_numpy()
-    return [int(index) for index in lowest if open_[index] and sizes[index] <= LOWEST_MAX_ATOMS]
+    for windows in (HULL_WINDOWS, SEED_WINDOWS) if seeds else (HULL_WINDOWS,):
+        inside = np.zeros(len(sizes), dtype=bool)
+        for max_atoms, height in windows:
+            inside |= (sizes <= max_atoms) & (heights <= height)
+        if near := [int(index) for index in order if untried[index] and inside[index]]:
+            return near
+    if not seeds:
+        return []
+    lowest = phases.table["formula"].iloc[order].drop_duplicates().index
+    return [int(index) for index in lowest if untried[index] and sizes[index] <= LOWEST_MAX_ATOMS]
 
 
 def write(phases: Phases, potential: Potential, workshop: Workshop, out: Path, pending: int) -> None:
@@ -330,8 +335,8 @@ def write(phases: Phases, potential: Potential, workshop: Workshop, out: Path, p
         "potential": potential.name,
         "energy_scale": potential.energy_scale,
         "elements": ",".join(phases.elements),
-        "protocol": json.dumps({"force_tol": FORCE_TOL, "max_steps": MAX_STEPS, "windows": WINDOWS}),
-        "pending": str(pending),
+        "protocol": json.dumps({"force_tol": FORCE_TOL, "max_steps": MAX_STEPS, "relaxed_within": HULL_WINDOWS}),
+        "pending": str(pending),  # phases that may still lower the hull
         "attribution": ATTRIBUTION.format(potential=potential.name),
     }
     schema = pa.schema(
@@ -353,7 +358,9 @@ def write(phases: Phases, potential: Potential, workshop: Workshop, out: Path, p
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), partial, compression="zstd", compression_level=19)
     partial.replace(out)
     n_relaxed = sum(row["relaxed"] for row in rows)
-    say(f"{out}: {len(rows)} phases, {n_relaxed} relaxed, {pending} wanted relaxing; {out.stat().st_size / 1e6:.2f} MB")
+    say(f"{out}: {len(rows)} phases, {n_relaxed} relaxed, {out.stat().st_size / 1e6:.2f} MB")
+    if pending:
+        say(f"{pending} phases that may lower the hull were not relaxed: run the same command again")
 
 
 def chunks(indices: Sequence[int], sizes: np.ndarray) -> Iterator[list[int]]:
@@ -385,6 +392,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="Parquet file to write")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--minutes", type=float, help="stop relaxing after so long")
+    parser.add_argument("--hull-only", action="store_true", help="do not relax seeds that cannot be on the hull")
     given = parser.parse_args(arguments)
     build(
         given.source,
@@ -394,6 +402,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         given.work,
         device=given.device,
         minutes=given.minutes,
+        seeds=not given.hull_only,
     )
 
 

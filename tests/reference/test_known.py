@@ -1,6 +1,8 @@
 """The reference that ships: complete, consistent with itself, and honest about what it does not cover."""
 
 import itertools
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -140,3 +142,12 @@ def test_known_formulas_are_found_however_written(reference):
 def test_a_potential_without_a_reference_is_told_which_have_one():
     with pytest.raises(MissingReferenceError, match=r"chgnet-0\.3\.0"):
         load_reference("no-such-potential")
+
+
+def test_importing_the_room_imports_none_of_the_heavy_libraries():
+    code = (
+        "import sys, matsearch.reference\n"
+        "print([name for name in ('torch', 'pandas', 'pymatgen', 'pyarrow', 'scipy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
