@@ -338,10 +338,18 @@ def _with_absolute_paths(config: CampaignConfig, folder: Path) -> CampaignConfig
                 return str(path)
         return value
 
+    def module(name: str) -> str:
+        """`"mod:Attr"` with `mod.py` beside the campaign file, as `"/folder/mod.py:Attr"`."""
+        path, colon, attribute = name.partition(":")
+        file = folder / (path if path.endswith(".py") else f"{path.replace('.', '/')}.py")
+        return f"{file}:{attribute}" if colon and file.is_file() else name
+
     llms = []
     for llm in config.llm:
         options = {key: absolute(value) for key, value in llm.options.items()}
         # A model is a path only where it looks like one: "default" may well be a folder's name.
         model = absolute(llm.model) if "/" in llm.model or llm.model.startswith(".") else llm.model
-        llms.append(llm.model_copy(update={"options": options, "model": model}))
-    return config.model_copy(update={"llm": llms})
+        llms.append(llm.model_copy(update={"options": options, "model": model, "backend": module(llm.backend)}))
+    objectives = [one.model_copy(update={"name": module(one.name)}) for one in config.objectives]
+    potential = config.potential.model_copy(update={"name": module(config.potential.name)})
+    return config.model_copy(update={"llm": llms, "objectives": objectives, "potential": potential})

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import sys
 from collections.abc import Mapping
 from importlib import metadata
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from matsearch.errors import ConfigError
@@ -39,18 +43,39 @@ def resolve(kind: str, name: str, builtins: Mapping[str, str]) -> Any:
 
 
 def import_path(kind: str, path: str) -> Any:
-    """Import `"pkg.module:Attr"`.
+    """Import `"pkg.module:Attr"`, or `"folder/module.py:Attr"`.
 
     Raises:
         ConfigError: The module or the attribute does not exist.
     """
-    module_name, _, attribute = path.partition(":")
+    module_name, _, attribute = path.rpartition(":")
     try:
-        module = importlib.import_module(module_name)
+        module = _import_file(Path(module_name)) if module_name.endswith(".py") else importlib.import_module(module_name)
     except ModuleNotFoundError as err:
-        # Only the module that was named is the user's mistake; a missing import inside it says its own name.
+        # A missing import inside the module says its own name.
         raise ConfigError(f"{kind} {path!r}: no module named {err.name!r}; is it installed?") from err
+    except FileNotFoundError as err:
+        raise ConfigError(f"{kind} {path!r}: there is no file {module_name}") from err
     try:
         return getattr(module, attribute)
     except AttributeError as err:
         raise ConfigError(f"{kind} {path!r}: module {module_name!r} has no {attribute!r}") from err
+
+
+def _import_file(path: Path) -> ModuleType:
+    """Import a Python file under a name of its own, once a process."""
+    name = f"_matsearch_file_{path.resolve()}"
+    if name in sys.modules:
+        return sys.modules[name]
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None, "a .py file has a loader"
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module

@@ -21,8 +21,10 @@ def watching() -> Iterator[Progress]:
     """A progress display that fits stderr."""
     if not sys.stderr.isatty():
         lines = Lines()
-        yield lines
-        lines.end()
+        try:
+            yield lines
+        finally:
+            lines.end()
         return
     columns = (
         TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),

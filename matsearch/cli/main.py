@@ -50,6 +50,3 @@ def main() -> None:
     except MatsearchError as err:
         print(f"matsearch: {' '.join(str(err).split())}", file=sys.stderr)
         raise SystemExit(2) from None
-    except KeyboardInterrupt as stop:
-        print(f"matsearch: {stop or 'stopped'}", file=sys.stderr)
-        raise SystemExit(130) from None

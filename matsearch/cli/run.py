@@ -35,8 +35,12 @@ def run(
     if dry_run:
         _print_dry_run(campaign.dry_run())
         return
-    with watching() as progress:
-        campaign.run(progress)
+    try:
+        with watching() as progress:
+            campaign.run(progress)
+    except KeyboardInterrupt as stop:
+        typer.echo(f"matsearch: {stop or f'stopped; continue with `matsearch run {campaign.run_dir}`'}", err=True)
+        raise typer.Exit(130) from None
     _print_end(campaign.run_dir, campaign.status)
 
 

@@ -1,0 +1,226 @@
+"""A whole campaign with a scripted model: from prompt to report."""
+
+import json
+
+import pytest
+from conftest import good_replies, poscar, reply
+
+import matsearch as ms
+from matsearch.errors import BackendAuthError, StoreError
+from matsearch.store import RunStore
+
+
+def test_a_campaign_runs_from_prompt_to_report(write_campaign, tmp_path, command):
+    run_dir = tmp_path / "run"
+    status, out, err = command("run", write_campaign(), "--run-dir", run_dir)
+    assert status == 0, err
+    assert str(run_dir / "report.html") in out
+    assert "generation 2: 4 proposed" in err
+    assert (run_dir / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert list((run_dir / "best").glob("*.cif"))
+    frame = ms.Campaign.open(run_dir).candidates()
+    for column in ("id", "parents", "generation", "operator", "model", "stage", "reason", "formula", "energy_above_hull"):
+        assert column in frame
+    assert len(frame) == 3 + 8
+    assert set(frame["stage"]) <= {"scored", "relax", "score"}
+    scored = frame[frame["stage"] == "scored"]
+    assert scored["energy_above_hull"].notna().all()
+    known = json.loads((run_dir / "resolved.json").read_text())
+    assert known["config"]["search"]["population"] == 4
+    assert "torch" in known["versions"]
+
+    status, out, _ = command("show", run_dir, 4)
+    assert status == 0
+    assert "prompt:" in out and "reply:" in out and "fate: scored" in out
+    status, out, _ = command("report", run_dir, "--text")
+    assert status == 0
+    # A finished campaign that is run again asks and changes nothing.
+    status, out, _ = command("run", run_dir)
+    assert status == 0
+    assert ms.Campaign.open(run_dir).candidates().equals(frame)
+
+
+def test_a_dry_run_shows_a_prompt_and_writes_nothing(write_campaign, tmp_path, command):
+    status, out, _ = command("run", write_campaign(), "--run-dir", tmp_path / "run", "--dry-run")
+    assert status == 0
+    assert "first prompt:" in out and "Propose 2 new crystal structures" in out
+    assert not (tmp_path / "run").exists()
+
+
+BAD = {
+    "garbage": ("lorem ipsum 1 2 3", "no_structure"),
+    "empty": ("", "empty_reply"),
+    "blank": (" \n\t ", "empty_reply"),
+    "wrong counts": (reply(poscar("NaCl", 4.2, ("Ti", "O")).replace("1 1\n", "1 2\n")), "count_mismatch"),
+    "not a number": (reply(poscar("NaCl", 4.2, ("Ti", "O")).replace("0.500000 0.500000 0.500000", "nan 0.5 0.5")), "not_finite"),
+    "unknown element": (reply(poscar("NaCl", 4.2, ("Ti", "O")).replace("Ti O\n", "Xx O\n")), "unknown_element"),
+    "overlap": (reply(poscar("NaCl", 4.2, ("Ti", "O")).replace("0.500000 0.500000 0.500000", "0.01 0 0")), "overlapping_atoms"),
+    "zero volume": (reply(poscar("CsCl", 3.0, ("Li", "Ti")).replace("0.000000 0.000000 3.000000", "3.0 0.0 0.0")), "zero_volume"),
+    "outside": (reply(poscar("NaCl", 5.64, ("Na", "Cl"))), "outside_elements"),
+    "not utf-8": ("\ufffd\ud800 \x00" + "x" * 50, "no_structure"),
+    "huge": ("9 " * 1_000_000, None),
+}  # fmt: skip
+
+
+def test_bad_replies_become_rows_with_reasons_and_the_run_goes_on(write_campaign, tmp_path):
+    left_handed = poscar("CsCl", 3.2, ("Li", "Mg")).replace("0.000000 0.000000 3.200000", "0 0 -3.2")
+    replies = [text for text, _ in BAD.values()] + [reply(left_handed)]
+    path = write_campaign(
+        replies, search=f"generations = 1\npopulation = {len(replies)}\nparents_per_prompt = 1\nchildren_per_prompt = 1\nseeds = 2"
+    )
+    campaign = ms.Campaign.from_toml(path, run_dir=tmp_path / "run").run()
+    frame = campaign.candidates()
+    proposed = frame[frame["generation"] == 1]
+    assert len(proposed) == len(replies)
+    for (case, (_, reason)), (_, row) in zip(BAD.items(), proposed.iterrows(), strict=False):
+        assert row["stage"] in ("parse", "check"), case
+        assert row["detail"], case
+        assert reason is None or row["reason"] == reason, case
+    assert proposed.iloc[-1]["stage"] == "scored"
+
+
+def test_fewer_crystals_than_asked_for_are_rows_too(write_campaign, tmp_path):
+    path = write_campaign([reply(poscar("NaCl", 4.2, ("Ti", "O")))], search="generations = 1\npopulation = 2\nseeds = 2\nchildren_per_prompt = 3")
+    frame = ms.Campaign.from_toml(path, run_dir=tmp_path / "run").run().candidates()
+    assert list(frame[frame["generation"] == 1]["reason"][1:]) == ["missing", "missing"]
+
+
+def test_known_and_repeated_crystals_are_turned_away_before_relaxation(write_campaign, tmp_path):
+    rocksalt, odd = poscar("NaCl", 4.25, ("Mg", "O")), poscar("CsCl", 3.0, ("Li", "Ti"))
+    path = write_campaign(
+        [reply(rocksalt, odd), reply(odd, rocksalt)], preset="matsearch",
+        search="generations = 1\npopulation = 4\nseeds = 2\nchildren_per_prompt = 2",
+    )  # fmt: skip
+    frame = ms.Campaign.from_toml(path, run_dir=tmp_path / "run").run().candidates()
+    proposed = frame[frame["generation"] == 1]
+    assert list(proposed["stage"])[0] == "novelty" and list(proposed["stage"])[2:] == ["novelty", "novelty"]
+    assert list(proposed["reason"])[2] == "duplicate"
+    assert "MgO" in list(proposed["formula"])
+    assert proposed.iloc[0]["reason"] in ("known", "duplicate")
+
+
+def test_a_relaxation_budget_stops_the_run_and_a_larger_one_continues_it(write_campaign, tmp_path, command):
+    path, run_dir = write_campaign(more="[budget]\nrelaxations = 3"), tmp_path / "run"
+    status, out, _ = command("run", path, "--run-dir", run_dir)
+    assert status == 0
+    assert "relaxations (3 of 3)" in out
+    frame = ms.Campaign.open(run_dir).candidates()
+    assert (frame[frame["generation"] > 0]["n_steps"].notna()).sum() == 3
+    assert (frame["stage"] == "waiting").sum() == 1
+    status, _, _ = command("run", run_dir, "--set", "budget.relaxations=100")
+    assert status == 0
+    continued = ms.Campaign.open(run_dir).candidates()
+    whole = ms.Campaign.from_toml(write_campaign(name="whole"), run_dir=tmp_path / "whole").run().candidates()
+    assert continued.equals(whole)
+
+
+def test_a_full_disk_is_one_line_and_the_run_continues_after_it(write_campaign, tmp_path, monkeypatch):
+    import sqlite3
+
+    from matsearch.store import runs
+
+    path, run_dir = write_campaign(), tmp_path / "run"
+    real = sqlite3.connect
+
+    def small(*arguments, **options):
+        connection = real(*arguments, **options)
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        if pages:
+            connection.execute(f"PRAGMA max_page_count = {pages + 6}")
+        return connection
+
+    monkeypatch.setattr(runs.sqlite3, "connect", small)
+    with pytest.raises(StoreError, match="full.*matsearch run"):
+        ms.Campaign.from_toml(path, run_dir=run_dir).run()
+    monkeypatch.setattr(runs.sqlite3, "connect", real)
+    with RunStore(run_dir, writable=False) as store:
+        kept = {row["key"] for row in store.rows("SELECT key FROM replies")}
+    frame = ms.Campaign.open(run_dir).run().candidates()
+    with RunStore(run_dir, writable=False) as store:
+        assert kept <= {row["key"] for row in store.rows("SELECT key FROM replies")}
+    assert (frame["stage"] != "waiting").all()
+
+
+def test_a_folder_of_another_campaign_shows_the_difference(write_campaign, tmp_path, command):
+    path, run_dir = write_campaign(), tmp_path / "run"
+    command("run", path, "--run-dir", run_dir, "--set", "search.generations=1")
+    status, _, err = command("run", path, "--run-dir", run_dir)
+    assert status == 2
+    assert "search.generations: 1 -> 2" in err
+    status, _, err = command("run", run_dir, "--set", "search.generations=5")
+    assert status == 2
+    assert "only its budgets" in err
+
+
+def test_a_custom_objective_in_process_is_scored_and_selected(write_campaign, tmp_path):
+    @ms.objective(name="n_sites", unit="atoms", direction="max")
+    def n_sites(structure):
+        return float(len(structure))
+
+    more = '[[objectives]]\nname = "n_sites"\n[[objectives]]\nname = "energy_above_hull"'
+    frame = ms.Campaign.from_toml(write_campaign(more=more), run_dir=tmp_path / "run").run().candidates()
+    scored = frame[frame["stage"] == "scored"]
+    assert (scored["n_sites"] >= 2).all()
+    assert frame.attrs["units"]["n_sites"] == "atoms"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("scripted", "scriptd"), ["unknown backend", "'scriptd'", "openai"]),
+        (("[relax]", "[potential]\nname = 'chgnot'\n[relax]"), ["unknown potential", "'chgnot'", "chgnet-0.3.0"]),
+        (("[relax]", "[[objectives]]\nname = 'hardnes'\n[relax]"), ["unknown objective", "'hardnes'", "bulk_modulus"]),
+        (("replies.jsonl", "no-such-file.jsonl"), ["no-such-file.jsonl"]),
+        (("options = {", "options = { temprature = 1,"), ["unknown option", "'temprature'", "temperature"]),
+        (('"O"]', '"Pu"]'), ["Pu", "covers"]),
+    ],
+)
+def test_a_wrong_name_is_one_line_before_anything_is_written(write_campaign, tmp_path, command, change, words):
+    path = write_campaign()
+    path.write_text(path.read_text().replace(*change))
+    status, _, err = command("run", path, "--run-dir", tmp_path / "run")
+    assert status == 2
+    assert len(err.splitlines()) == 1
+    for word in words:
+        assert word in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unwritable_place_is_one_line(write_campaign, tmp_path, command):
+    (tmp_path / "file").write_text("")
+    status, _, err = command("run", write_campaign(), "--run-dir", tmp_path / "file" / "run")
+    assert status == 2
+    assert len(err.splitlines()) == 1 and "--run-dir" in err
+
+
+def test_an_endpoint_that_is_not_there_names_the_command_that_continues(tmp_path, write_campaign, command):
+    path = write_campaign()
+    path.write_text(path.read_text().replace('backend = "scripted"', 'backend = "openai"').replace(
+        'replies = "replies.jsonl"', 'base_url = "http://127.0.0.1:9/v1", max_retries = 1'))  # fmt: skip
+    status, _, err = command("run", path, "--run-dir", tmp_path / "run")
+    assert status == 2
+    assert "127.0.0.1:9" in err and f"matsearch run {tmp_path / 'run'}" in err
+    assert "Traceback" not in err
+
+
+def test_a_missing_key_is_one_line_that_names_the_variable(tmp_path, write_campaign, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    path = write_campaign()
+    path.write_text(path.read_text().replace('backend = "scripted"', 'backend = "openai"').replace(
+        'replies = "replies.jsonl"', 'base_url = "https://api.openai.com/v1"'))  # fmt: skip
+    with pytest.raises(BackendAuthError, match="OPENAI_API_KEY"):
+        ms.Campaign.from_toml(path, run_dir=tmp_path / "run").run()
+
+
+def test_the_number_of_workers_changes_nothing(write_campaign, tmp_path):
+    frames = [
+        ms.Campaign.from_toml(write_campaign(llm=f", concurrency = {n}, delay = {0.02 * n}"), run_dir=tmp_path / f"run{n}")
+        .run()
+        .candidates()
+        for n in (1, 4)
+    ]
+    assert frames[0].equals(frames[1])
+
+
+def test_good_replies_are_what_they_seem():
+    assert all(len(ms.parse_reply(text)) == 2 for text in good_replies())

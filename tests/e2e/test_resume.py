@@ -1,0 +1,96 @@
+"""A campaign that is killed and continued ends as if nothing had happened."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import matsearch as ms
+from matsearch.store import RunStore, is_run_dir
+
+N_KILLS = 10
+
+
+def start(target, run_dir):
+    command = [sys.executable, "-m", "matsearch", "run", str(target)]
+    if not is_run_dir(run_dir):
+        command += ["--run-dir", str(run_dir)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def finish(process):
+    _, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err
+
+
+def replies_of(run_dir):
+    with RunStore(run_dir, writable=False) as store:
+        rows = store.rows("SELECT key, reply_hash, proposal_id, sample FROM replies ORDER BY key")
+    return [tuple(row) for row in rows]
+
+
+def asked(log):
+    return [json.loads(line)["index"] for line in log.read_text().splitlines()] if log.exists() else []
+
+
+@pytest.mark.timeout(600)
+def test_ten_kills_leave_the_same_candidates_and_ask_for_nothing_twice(write_campaign, tmp_path):
+    settings = "generations = 3\npopulation = 6\nseeds = 3\nchildren_per_prompt = 2"
+    whole_log, log = tmp_path / "whole.log", tmp_path / "killed.log"
+    whole = write_campaign(name="same", search=settings, llm=f', delay = 0.1, log = "{whole_log}"')
+    began = time.monotonic()
+    finish(start(whole, tmp_path / "whole"))
+    seconds = time.monotonic() - began
+
+    path = write_campaign(name="same", search=settings, llm=f', delay = 0.1, log = "{log}"')
+    run_dir, rng = tmp_path / "killed", random.Random(20)
+    # The first kill comes before the run folder exists; the others at any moment of what is left.
+    moments = [0.15] + [rng.uniform(0.3, 1.0) * seconds for _ in range(N_KILLS - 1)]
+    kept: set[int] = set()
+    for number, moment in enumerate(moments):
+        n_asked = len(asked(log))
+        process = start(path if number % 2 == 0 or not is_run_dir(run_dir) else run_dir, run_dir)
+        time.sleep(moment)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        if number == 0:
+            assert not run_dir.exists()
+        assert kept.isdisjoint(asked(log)[n_asked:]), "a committed reply was asked for again"
+        if is_run_dir(run_dir):
+            before = kept
+            kept = {row[2] for row in replies_of(run_dir)}
+            assert before <= kept, "a row was lost"
+    n_asked = len(asked(log))
+    finish(start(path, run_dir))
+    assert kept.isdisjoint(asked(log)[n_asked:])
+
+    assert replies_of(run_dir) == replies_of(tmp_path / "whole")
+    frames = [ms.Campaign.open(folder).candidates() for folder in (tmp_path / "whole", run_dir)]
+    exact = [name for name in frames[0] if name not in ("energy_above_hull", "energy")]
+    assert frames[0][exact].equals(frames[1][exact])
+    for name in ("energy_above_hull", "energy"):
+        np.testing.assert_allclose(frames[0][name].astype(float), frames[1][name].astype(float), atol=1e-3)
+    assert [path.name for path in tmp_path.glob(".killed.partial-*")] == []
+
+
+def test_ctrl_c_finishes_the_step_and_prints_the_command_that_continues(write_campaign, tmp_path):
+    run_dir = tmp_path / "run"
+    process = start(write_campaign(llm=", delay = 0.3"), run_dir)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (is_run_dir(run_dir) and replies_of(run_dir)):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"matsearch run {run_dir}" in err
+    assert "Traceback" not in err
+    n_before = len(replies_of(run_dir))
+    finish(start(run_dir, run_dir))
+    assert len(replies_of(run_dir)) >= n_before
+    assert (ms.Campaign.open(run_dir).candidates()["stage"] != "waiting").all()
