@@ -6,6 +6,7 @@ third-order Birch-Murnaghan equation is fitted to the energies.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -90,21 +91,26 @@ def fit_equation_of_state(volumes: Sequence[float], energies: Sequence[float]) -
     polynomial = np.polynomial.Polynomial.fit(x - 1, energy - zero, deg=3, domain=[-1, 1], window=[-1, 1])
     span = float(np.ptp(energy))
     rms = float(np.sqrt(np.mean((polynomial(x - 1) - (energy - zero)) ** 2)))
-    slope, curvature = polynomial.deriv(1), polynomial.deriv(2)
-    minima = [
-        root.real + 1
-        for root in np.atleast_1d(slope.roots())
-        if abs(root.imag) < 1e-12 and curvature(root.real) > 0 and x.min() <= root.real + 1 <= x.max()
-    ]
-    if not minima:
+    x0 = _minimum(polynomial)
+    if x0 is None or not x.min() <= x0 <= x.max():
         return _refuse("eos_minimum_outside", f"no minimum between {volume.min():.2f} and {volume.max():.2f} Å^3")
     if rms > MAX_RESIDUAL * span:
         return _refuse("eos_poor_fit", f"residual {100 * rms / span:.1f} % of the span of the energies")
-    x0 = float(minima[0])
     v0 = scale * x0**-1.5
     # dE/dV vanishes at the minimum, so V d2E/dV2 = E''(x) (dx/dV)^2 V with dx/dV = -2x/3V.
-    modulus = float(curvature(x0 - 1)) * 4 / 9 * x0**2 / v0
+    modulus = float(polynomial.deriv(2)(x0 - 1)) * 4 / 9 * x0**2 / v0
     return EquationOfState(v0, zero + float(polynomial(x0 - 1)), modulus * EV_PER_A3_IN_GPA, rms / span)
+
+
+def _minimum(cubic: np.polynomial.Polynomial) -> float | None:
+    """Where a cubic in x - 1 is least, in x; None where it falls all the way."""
+    c, b, a = (float(value) for value in np.asarray(cubic.deriv(1).coef, dtype=float))
+    discriminant = b * b - 4 * a * c
+    if discriminant < 0:
+        return None
+    # The root with positive curvature, in the form that holds when the cubic term vanishes (K' = 4).
+    denominator = b + math.sqrt(discriminant)
+    return None if denominator == 0 else 1 - 2 * c / denominator
 
 
 def _bulk_modulus(results: Sequence[Relaxed | Rejection]) -> float | Rejection:

@@ -1,0 +1,39 @@
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from matsearch.errors import MissingReferenceError
+from matsearch.objectives import ObjectiveContext, load_objective
+from matsearch.records import Rejection, Relaxed, Stage
+
+
+class FakeReference:
+    """A hull at -3.5 eV/atom for whatever holds no Cl."""
+
+    def energy_above_hull(self, composition, energy_per_atom):
+        if "Cl" in composition:
+            return Rejection(Stage.SCORE, "no_reference", "Cl is not covered")
+        return energy_per_atom + 3.5
+
+
+class NamedPotential:
+    name = "nobody-has-built-this"
+
+
+def relaxed(symbol, energy):
+    return Relaxed(Structure(Lattice.cubic(4), [symbol] * 2, [[0, 0, 0], [0.5, 0.5, 0.5]]), energy, True, 1, 0.0)
+
+
+def test_energy_per_atom_is_measured_from_the_reference_hull():
+    context = ObjectiveContext(potential=NamedPotential(), reference=FakeReference())
+    objective = load_objective("energy_above_hull", context)
+    assert (objective.unit, objective.direction) == ("eV/atom", "min")
+    values = objective([relaxed("Al", -6.8), relaxed("Cl", -4.0), relaxed("Mg", -7.2)])
+    assert values[0] == pytest.approx(0.1)
+    assert values[1].reason == "no_reference"
+    assert values[2] == pytest.approx(-0.1), "below the hull: new and stable"
+
+
+def test_no_reference_for_a_potential_is_an_error_not_a_row():
+    objective = load_objective("energy_above_hull", ObjectiveContext(potential=NamedPotential()))
+    with pytest.raises(MissingReferenceError, match="nobody-has-built-this"):
+        objective([relaxed("Al", -7.0)])

@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+from pymatgen.core import Lattice, Structure
+
+import matsearch as ms
+from matsearch.errors import ConfigError
+from matsearch.objectives.base import _REGISTERED
+
+
+@pytest.fixture
+def crystals():
+    rock_salt = Structure(
+        Lattice(np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]]) * 2.85), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
+    )
+    polonium = Structure(Lattice.cubic(3.3), ["Po"], [[0, 0, 0]])
+    aluminium = Structure(Lattice(np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]]) * 2.0), ["Al"], [[0, 0, 0]])
+    return [rock_salt, polonium, aluminium]
+
+
+@pytest.fixture
+def potential():
+    return ms.load_potential("chgnet-0.3.0", device="cpu")
+
+
+def test_one_row_a_structure_and_nan_only_beside_a_reason(crystals, potential):
+    @ms.objective(name="sites", unit="1", direction="min")
+    def sites(structure):
+        if len(structure) == 1:
+            raise ValueError("one atom")
+        return len(structure)
+
+    try:
+        table = ms.score(crystals, ["bulk_modulus", "density", "sites"], potential)
+    finally:
+        _REGISTERED.pop("sites")
+    assert list(table["formula"]) == ["NaCl", "Po", "Al"]
+    assert list(table["converged"]) == [True, False, True]
+    for name in ("bulk_modulus", "density", "sites"):
+        assert table[name].dtype == float
+        assert list(table[name].isna()) == list(table[f"{name}_rejected"].notna())
+    assert list(table["energy_per_atom"].isna()) == list(table["relax_rejected"].notna()) == [False, True, False]
+    assert table["density_rejected"][1].startswith("untrained_element: chgnet-0.3.0 was not trained on Po")
+    assert table["sites_rejected"][2] == "objective_error: ValueError: one atom"
+    assert table["bulk_modulus"][0] == pytest.approx(24, abs=5)
+    units = {"energy_per_atom": "eV/atom", "bulk_modulus": "GPa", "density": "g/cm3", "sites": "1"}
+    assert table.attrs["units"] == units
+
+
+def test_a_potential_goes_by_name_too_and_no_structure_is_no_row():
+    table = ms.score([], ["density"], "chgnet-0.3.0")
+    assert len(table) == 0 and "density_rejected" in table
+
+
+def test_unknown_objective_is_refused_before_any_work(crystals):
+    class Untouchable(ms.load_potential("chgnet-0.3.0", "cpu").__class__):
+        def __init__(self):
+            self.name = "untouchable"
+
+        def predict(self, structures):
+            raise AssertionError("worked before it checked")
+
+    with pytest.raises(ConfigError, match="hardness"):
+        ms.score(crystals, ["hardness"], Untouchable())
+
+
+def test_one_objective_twice_is_refused(crystals, potential):
+    with pytest.raises(ConfigError, match="density"):
+        ms.score(crystals[:1], ["density", "density"], potential)
