@@ -36,9 +36,12 @@ def best_first(individuals: Sequence[Individual], goals: Sequence[Goal], selecti
         selection: `pareto`, or `weighted`: the weighted sum of losses, each scaled to [0, 1] over the individuals.
     """
     pool = sorted(individuals, key=lambda individual: individual.candidate.id)
-    losses = losses_of(pool, goals)
-    order = pareto_order(losses) if selection == "pareto" else _weighted_order(losses, goals)
-    return [pool[i] for i in order]
+    return [pool[i] for i in preference_order(losses_of(pool, goals), goals, selection)]
+
+
+def preference_order(losses: list[list[float]], goals: Sequence[Goal], selection: str) -> list[int]:
+    """Indices of losses [n, n_goals] (smaller is better), best first; ties fall to the lower index."""
+    return pareto_order(losses) if selection == "pareto" else _weighted_order(losses, goals)
 
 
 def _weighted_order(losses: list[list[float]], goals: Sequence[Goal]) -> list[int]:
