@@ -1,0 +1,134 @@
+"""Space groups as arrays: orbits, special positions, and the equally good ways to describe one crystal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Group:
+    """The operations of one space group in its conventional cell.
+
+    Attributes:
+        rotations: [n_ops, 3, 3], centring translations included.
+        translations: [n_ops, 3].
+        primitive: [3, 3] primitive lattice vectors as rows, in the conventional basis.
+        views: Turns W [3, 3] and, for each, moves of the origin [n, 3] with which x -> W x + move leaves the operations
+            as they are: the same crystal described in another, equally good way (its Euclidean normaliser; the hand
+            of a chiral group is kept).
+        polar: [3] axes along which the origin may be anywhere.
+    """
+
+    rotations: np.ndarray
+    translations: np.ndarray
+    primitive: np.ndarray
+    views: list[tuple[np.ndarray, np.ndarray]]
+    polar: np.ndarray
+
+    @property
+    def n_centring(self) -> int:
+        """Lattice points in the conventional cell."""
+        return round(1 / abs(float(np.linalg.det(self.primitive))))
+
+    def images(self, point: np.ndarray) -> np.ndarray:
+        """[n_ops, 3] images of a fractional coordinate, not wrapped."""
+        return self.rotations @ point + self.translations
+
+    def snap(self, point: np.ndarray, tolerance: float) -> np.ndarray:
+        """The point moved onto the special position it is nearly on: one whose images lie within the tolerance.
+
+        The tolerance is per fractional coordinate.
+        """
+        for _ in range(6):
+            offsets = self.images(point) - point
+            offsets -= np.round(offsets)
+            move = offsets[(np.abs(offsets) <= tolerance).all(axis=1)].mean(axis=0)
+            point = point + move
+            if np.abs(move).max() < 1e-9:
+                break
+        return point
+
+    def orbit(self, point: np.ndarray) -> np.ndarray:
+        """[multiplicity, 3] distinct images of a point in the conventional cell, within [0, 1)."""
+        images = self.images(point)
+        # The small irrational-like offset keeps exact fractions off the edges of the bins.
+        bins = np.floor((images + 3.1415e-6) * 1e5).astype(np.int64) % 100_000
+        _, first = np.unique(bins, axis=0, return_index=True)
+        return images[np.sort(first)] % 1.0
+
+
+@lru_cache(maxsize=230)
+def space_group(number: int) -> Group:
+    """The space group with an ITA number, in moyo's standard setting."""
+    import moyopy
+
+    operations = moyopy.operations_from_number(number, setting=moyopy.Setting.standard())
+    rotations = np.array(operations.rotations, dtype=float)
+    translations = np.array(operations.translations, dtype=float) % 1.0
+    identity = np.eye(3)
+    centring = translations[(rotations == identity).all(axis=(1, 2))]
+    polar = (rotations == identity).all(axis=(0, 1))
+    views = _views(_lattice_rotations(number, len(centring)), rotations, translations, centring, polar)
+    return Group(rotations, translations, _primitive_vectors(centring), views, polar)
+
+
+def _primitive_vectors(centring: np.ndarray) -> np.ndarray:
+    """Primitive lattice vectors (rows, conventional basis) for a set of centring translations [n, 3]."""
+    half = 0.5
+    if len(centring) == 1:
+        return np.eye(3)
+    if len(centring) == 4:  # F
+        return np.array([[0, half, half], [half, 0, half], [half, half, 0]])
+    if len(centring) == 3:  # R, obverse, hexagonal axes
+        return np.array([[2, 1, 1], [-1, 1, 1], [-1, -2, 1]]) / 3
+    extra = centring[np.abs(centring).sum(axis=1) > 0.1][0]
+    if np.allclose(extra, half):  # I
+        return np.array([[-half, half, half], [half, -half, half], [half, half, -half]])
+    if extra[2] < 0.1:  # C
+        return np.array([[half, -half, 0], [half, half, 0], [0, 0, 1]])
+    return np.array([[1, 0, 0], [0, half, -half], [0, half, half]])  # A
+
+
+def _lattice_rotations(number: int, n_centring: int) -> np.ndarray:
+    """[n, 3, 3] rotations that every lattice of the crystal system has, in the conventional basis."""
+    import moyopy
+
+    limits = ((2, 2), (15, 10), (74, 47), (142, 123), (194, 166 if n_centring == 3 else 191), (230, 221))
+    holohedral = next(group for last, group in limits if number <= last)
+    operations = moyopy.operations_from_number(holohedral, setting=moyopy.Setting.standard())
+    return np.unique(np.array(operations.rotations, dtype=float), axis=0)
+
+
+def _views(
+    candidates: np.ndarray, rotations: np.ndarray, translations: np.ndarray, centring: np.ndarray, polar: np.ndarray
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The normaliser of a group, one turn for each coset of its point group; moves on a grid of 1/24.
+
+    (W, s) (R, t) (W, s)^-1 = (R', W t + s - R' s) with R' = W R W^-1 must be in the group.
+    """
+    point_group, first = np.unique(rotations, axis=0, return_index=True)
+    offsets = translations[first]
+    is_chiral = bool((np.linalg.det(point_group) > 0).all())
+    steps = [np.zeros(1) if free else np.arange(24) / 24 for free in polar]
+    all_moves = np.stack(np.meshgrid(*steps, indexing="ij"), axis=-1).reshape(-1, 3)
+    views: list[tuple[np.ndarray, np.ndarray]] = []
+    for turn in sorted(candidates, key=lambda rotation: not (rotation == np.eye(3)).all()):
+        is_known = any((np.linalg.inv(known) @ turn == point_group).all(axis=(1, 2)).any() for known, _ in views)
+        if is_known or (is_chiral and np.linalg.det(turn) < 0):
+            continue
+        moves = all_moves
+        for rotation, offset in zip(point_group, offsets, strict=True):
+            turned = np.round(turn @ rotation @ np.linalg.inv(turn))
+            match = (point_group == turned).all(axis=(1, 2))
+            if not match.any():
+                moves = moves[:0]
+                break
+            wanted = turn @ offset - offsets[int(np.argmax(match))]
+            moved = (moves @ (turned - np.eye(3)).T - wanted)[:, None, :] - centring[None, :, :]
+            moves = moves[(np.abs(moved - np.round(moved)) < 1e-6).all(axis=2).any(axis=1)]
+        if len(moves):
+            views.append((turn, moves))
+    return views
