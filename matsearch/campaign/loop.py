@@ -203,19 +203,27 @@ class Loop:
                 prompts = [{"hash": p.text_hash, "system": p.system, "user": p.user} for p in asked.prompts]
                 self._store.insert("prompts", prompts, ignore_existing=True)
             return asked
-        changed = [key for key in row if stored[key] != row[key]]
-        if changed:
-            raise StoreError(
-                f"proposal {parents.proposal} of {self._store.run_dir} was made with another {changed[0]} "
-                f"({stored[changed[0]]!r}, now {row[changed[0]]!r}): matsearch or its prompts changed since; "
-                f"start a new run, or continue with the versions in resolved.json"
-            )
+        for key, value in row.items():
+            if stored[key] != value:
+                raise self._diverged(parents.proposal, key, stored[key], value)
         for position, prompt in enumerate(asked.prompts):
-            reply = self._store.row("SELECT * FROM replies WHERE key = ?", reply_key(prompt, backend.identity))
-            if reply is not None:
-                asked.replies[position] = completion_of(reply)
-                self._ledger.add_reply(asked.replies[position].usage, config.llm[llm].prices)
+            reply = self._store.row(
+                "SELECT * FROM replies WHERE proposal_id = ? AND sample = ?", parents.proposal, prompt.sample
+            )
+            if reply is None:
+                continue
+            if reply["key"] != (key := reply_key(prompt, backend.identity)):
+                raise self._diverged(parents.proposal, "prompt or model", reply["key"], key)
+            asked.replies[position] = completion_of(reply)
+            self._ledger.add_reply(asked.replies[position].usage, config.llm[llm].prices)
         return asked
+
+    def _diverged(self, proposal: int, what: str, stored: Any, now: Any) -> StoreError:
+        """A continued run must ask what it asked before: nothing is paid for twice."""
+        return StoreError(
+            f"proposal {proposal} of {self._store.run_dir} was made with another {what} ({stored!r}, now {now!r}): "
+            f"matsearch or its prompts changed since; continue with the versions in resolved.json, or start a new run"
+        )
 
     def _request(self, block: Sequence[int]) -> None:
         """Queue the block's prompts, in chunks that are always the same; stored replies are not asked for again."""

@@ -19,9 +19,11 @@ N_KILLS = 10
 
 def start(target, run_dir):
     command = [sys.executable, "-m", "matsearch", "run", str(target)]
-    if not is_run_dir(run_dir):
+    if target != run_dir:
         command += ["--run-dir", str(run_dir)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    return subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
 
 
 def finish(process):
