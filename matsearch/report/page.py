@@ -22,6 +22,7 @@ from matsearch.report.chart import HEIGHT, WIDTH, progress_panels
 from matsearch.report.frame import candidates_frame
 from matsearch.report.funnel import funnel, passed
 from matsearch.report.spending import spending
+from matsearch.report.wording import number, percent, plain
 from matsearch.store import RunStore
 
 if TYPE_CHECKING:
@@ -126,25 +127,6 @@ def _render(content: dict[str, Any]) -> str:
     script_hash = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     page = environment.from_string(template)
     return page.render(**content, style=Markup(style), script=Markup(script), script_hash=script_hash)
-
-
-def plain(text: object, limit: int = 200) -> str:
-    """Text that others wrote, as one line: control and direction characters replaced, cut at `limit`."""
-    line = "".join(char if char.isprintable() else " " if char.isspace() else "�" for char in str(text)[: limit + 1])
-    return line if len(line) <= limit else f"{line[: limit - 1]}…"
-
-
-def number(value: float | None, name: str) -> str:
-    """The value of an objective: energies above the hull to 1 meV, others to four digits; empty for none."""
-    if value is None:
-        return ""
-    text = f"{round(value, 3) + 0.0:.3f}" if name == "energy_above_hull" else f"{value:.4g}"
-    return text.replace("-", "−")
-
-
-def percent(rate: float | None) -> str:
-    """A rate in percent with three digits at most."""
-    return "–" if rate is None else f"{100 * rate:.1f} %"
 
 
 def data_uri(cif: str) -> str:

@@ -50,13 +50,18 @@ class Spending:
 def spending(store: RunStore) -> Spending:
     """Add up what the store holds."""
     (replies,) = store.rows(
-        "SELECT COUNT(*), COALESCE(SUM(prompt_tokens IS NULL AND completion_tokens IS NULL), 0), "
-        "COALESCE(SUM(prompt_tokens), 0), COALESCE(SUM(completion_tokens), 0), COALESCE(SUM(cached_tokens), 0), "
-        "COALESCE(SUM(reasoning_tokens), 0), COALESCE(SUM(seconds), 0.0) FROM replies"
+        "SELECT COUNT(*) AS replies, "
+        "COALESCE(SUM(prompt_tokens IS NULL AND completion_tokens IS NULL), 0) AS replies_without_usage, "
+        "COALESCE(SUM(prompt_tokens), 0) AS prompt_tokens, COALESCE(SUM(completion_tokens), 0) AS completion_tokens, "
+        "COALESCE(SUM(cached_tokens), 0) AS cached_tokens, COALESCE(SUM(reasoning_tokens), 0) AS reasoning_tokens, "
+        "COALESCE(SUM(seconds), 0.0) AS reply_seconds FROM replies"
     )
     (relaxed,) = store.rows(
-        "SELECT COUNT(*), COALESCE(SUM(key IN (SELECT relaxation_key FROM candidates WHERE proposal_id IS NULL)), 0), "
-        "COALESCE(SUM(n_steps), 0), COALESCE(SUM(seconds), 0.0) FROM relaxations"
+        "SELECT COUNT(*) AS relaxations, "
+        "COALESCE(SUM(key IN (SELECT relaxation_key FROM candidates WHERE proposal_id IS NULL)), 0) "
+        "AS seed_relaxations, "
+        "COALESCE(SUM(n_steps), 0) AS relaxation_steps, COALESCE(SUM(seconds), 0.0) AS relaxation_seconds "
+        "FROM relaxations"
     )
-    (scored,) = store.rows("SELECT COALESCE(SUM(seconds), 0.0) FROM scores")
-    return Spending(*replies, *relaxed, *scored, float(store.meta.get("hours", "0")))
+    (scored,) = store.rows("SELECT COALESCE(SUM(seconds), 0.0) AS score_seconds FROM scores")
+    return Spending(**dict(replies), **dict(relaxed), **dict(scored), hours=float(store.meta.get("hours", "0")))

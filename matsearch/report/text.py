@@ -8,7 +8,7 @@ from matsearch.metrics.discovery import summarise
 from matsearch.report.best import Ranking, rank
 from matsearch.report.frame import candidates_frame
 from matsearch.report.funnel import Funnel, funnel, passed
-from matsearch.report.page import number, percent, plain
+from matsearch.report.wording import number, percent, plain
 from matsearch.store import RunStore
 
 if TYPE_CHECKING:
