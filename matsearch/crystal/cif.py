@@ -2,7 +2,8 @@
 
 pymatgen's parser mends files silently (it merges atoms of different rows, rescales occupancies, skips broken
 blocks). For text written by a language model that would turn a bad crystal into another one, so this reader does
-only what the file says. Source of the format: Hall, Allen, Brown, Acta Cryst. A 47, 655 (1991); the CIF core dictionary.
+only what the file says. Source of the format: Hall, Allen, Brown, Acta
+Cryst. A 47, 655 (1991), and the CIF core dictionary.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ def write_cif(structure: Structure, symbols: list[str]) -> str:
 def read_cif(text: str) -> Structure:
     """The first crystal of a CIF, with the atoms of the asymmetric unit multiplied by the file's own operations.
 
-    Without listed operations those of the named space group are used (standard setting, origin choice 2), without either P1.
+    Without listed operations those of the named space group are used (standard setting, origin choice 2),
+    without either P1.
 
     Raises:
         TextError: `bad_cif`; `truncated`: the cell or the sites are missing or a row is cut; `count_mismatch`: a row's

@@ -41,7 +41,7 @@ def _rounded(values: np.ndarray) -> list[str]:
 
 @cache
 def structure_matcher() -> Any:
-    """pymatgen's StructureMatcher with the tolerances by which this project calls two crystals the same."""
+    """StructureMatcher of pymatgen with the tolerances by which this project calls two crystals the same."""
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
     return StructureMatcher(ltol=0.2, stol=0.3, angle_tol=5)

@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -266,7 +267,7 @@ def _read_mode(lines: _Lines) -> tuple[bool, bool]:
         return False, selective
     if word and ("cartesian".startswith(word) or word == "k"):
         return True, selective
-    lines.fail("expected `direct` or `Cartesian`")
+    return lines.fail("expected `direct` or `Cartesian`")
 
 
 def _read_sites(lines: _Lines, n_atoms: int, selective: bool) -> tuple[list[list[float]], list[str | None]]:
@@ -323,7 +324,7 @@ def _name_sites(symbols: list[str] | None, counts: list[int], labels: list[str |
             raise TextError("unknown_element", "neither a species line, nor the comment, nor labels name the elements")
         species = [name for name in named if name is not None]
         starts = np.cumsum([0, *counts])
-        groups = [species[start:end] for start, end in zip(starts[:-1], starts[1:], strict=True)]
+        groups = [species[start:end] for start, end in pairwise(starts)]
         if any(len(set(group)) > 1 for group in groups):
             raise TextError("count_mismatch", f"the labels do not change where the counts {counts[:12]} say")
         return species

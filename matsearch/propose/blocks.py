@@ -42,7 +42,7 @@ _MAX_LINE = 200
 def n_numbers(text: str) -> int:
     """How many numbers stand in the first lines of a text, counted up to 12."""
     count = 0
-    for _ in _NUMBERS.finditer(text[:2000]):
+    for _ in _NUMBERS.finditer(text[:20_000]):
         count += 1
         if count == 12:
             break
@@ -72,6 +72,7 @@ class _Finder:
         self.lines = lines
         self.shapes = [_shape(line) for line in lines]
         self.blocks: list[Block] = []
+        self.barren_until = 0  # no headless POSCAR begins before this line
 
     def find(self) -> list[Block]:
         # A text that begins with the scale factor has its comment line before the first line.
@@ -85,8 +86,8 @@ class _Finder:
                 at = self._add("cif", at, end)
             elif self._is_header(at):
                 at = self._add("poscar", at, self._poscar_end(at))
-            elif self.shapes[at] in ("site", "vector") and (start := self._loose_start(at)) is not None:
-                at = self._add("poscar", start, self._poscar_end(at))
+            elif self.shapes[at] in ("site", "vector") and (span := self._loose_span(at)):
+                at = self._add("poscar", *span)
             else:
                 at += 1
         return self.blocks
@@ -112,11 +113,10 @@ class _Finder:
         return self._shape(at + 1) == "scalar" and all(self._shape(at + 2 + row) == "vector" for row in range(3))
 
     def _poscar_end(self, at: int) -> int:
-        """First line after the POSCAR whose comment line, or first row, is `at`."""
+        """First line after the POSCAR whose comment line is `at`."""
         seen_mode = False
         n_sites = 0
-        header_done = not self._is_header(at)
-        end = at + (1 if header_done else 5)
+        end = at + 5
         while end < len(self.lines):
             shape = self.shapes[end]
             if seen_mode and n_sites and shape not in ("vector", "site") and self._is_header(end):
@@ -128,41 +128,48 @@ class _Finder:
             elif shape == "blank":
                 # Velocities, or sites in groups, may follow an empty line; prose ends the block.
                 following = self._shape(end + 1)
-                if following == "blank" or following == "other" or self._is_header(end + 1):
+                if following in ("blank", "other") or self._is_header(end + 1):
                     break
                 if seen_mode and n_sites and following not in ("vector", "site"):
                     break
-            elif shape == "other" and not (not n_sites and not seen_mode and self._is_garbled_mode(end)):
-                break
             elif shape == "other":
-                seen_mode = True
+                if seen_mode or n_sites or not self._is_garbled(end):
+                    break
+                seen_mode = self._shape(end + 1) in ("vector", "site")
             end += 1
         return end
 
-    def _is_garbled_mode(self, at: int) -> bool:
-        """A short line in the place of `direct`: right between the header and sites."""
+    def _is_garbled(self, at: int) -> bool:
+        """A short line that stands in the place of the species or of `direct`, between two lines of a POSCAR."""
         return (
-            len(self.lines[at]) <= 40
-            and self._shape(at - 1) in ("counts", "species", "vector")
-            and self._shape(at + 1) in ("vector", "site")
+            len(self.lines[at]) <= 80
+            and self._shape(at - 1) in ("vector", "species", "counts", "scalar", "other")
+            and self._shape(at + 1) in ("vector", "site", "counts", "scalar", "mode")
         )
 
-    def _loose_start(self, at: int) -> int | None:
-        """Where a headless POSCAR begins whose first row of three numbers is `at`; None where it is no crystal.
+    def _loose_span(self, at: int) -> tuple[int, int] | None:
+        """Span of a headless POSCAR whose first row of three numbers is `at`; None where it is no crystal.
 
         There must be at least three rows, and a coordinate mode above or elements beside them.
         """
+        if at < self.barren_until:
+            return None
         end = at
         n_rows = n_sites = 0
-        while self._shape(end) in ("vector", "site", "blank", "counts", "species", "mode", "scalar"):
-            n_rows += self.shapes[end] in ("vector", "site")
-            n_sites += self.shapes[end] == "site"
+        while (shape := self._shape(end)) not in ("other", "none"):
+            if (shape == "blank" and self._shape(end + 1) == "blank") or (end > at and self._is_header(end)):
+                break
+            n_rows += shape in ("vector", "site")
+            n_sites += shape == "site"
             end += 1
         start = at
         while at - start < 6 and self._shape(start - 1) in ("counts", "species", "mode", "scalar"):
             start -= 1
-        has_mode = "mode" in self.shapes[start:end]
-        return start if n_rows >= 3 and (has_mode or n_sites >= 3) else None
+        if n_rows >= 3 and (n_sites >= 3 or "mode" in self.shapes[start:end]):
+            return start, end
+        # What is no crystal as a whole is none from any later line on: keeps long tables of numbers linear.
+        self.barren_until = end
+        return None
 
     # ---- CIF
 
@@ -197,8 +204,11 @@ def _is_atomic(token: str) -> bool:
     return is_number(token) or labelled_element(token) is not None
 
 
-def _shape(line: str) -> str:
-    """`blank`, `mode`, `scalar`, `vector` (3 numbers), `site` (3 numbers and an element), `counts`, `species`, `other`."""
+def _shape(line: str) -> str:  # noqa: PLR0911 - one line a shape reads best
+    """What a line could be in a POSCAR.
+
+    `blank`, `mode`, `scalar`, `vector` (3 numbers), `site` (3 numbers and an element), `counts`, `species` or `other`.
+    """
     if not line:
         return "blank"
     if len(line) > _MAX_LINE:

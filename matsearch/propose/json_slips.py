@@ -13,6 +13,8 @@ from typing import Any
 
 MAX_DEPTH = 40
 """Braces nested deeper than any reply needs: the object is given up."""
+MAX_TOKENS = 100_000
+"""More than any reply needs, in all objects together: the rest is not read as JSON."""
 
 # A brace opens an object only where a key can follow, so that {Ag, O} and the planes {100} stay prose.
 _OPEN = re.compile(r"""\{(?=\s{0,200}(?:["'}]|//|/\*|#|[A-Za-z_]\w{0,60}\s{0,20}:))""")
@@ -54,10 +56,11 @@ class CutString:
 def read_objects(text: str) -> list[JsonObject]:
     """All outermost objects of a text, in order; each knows the span [start, end) it was read from."""
     found = []
-    at = 0
-    while opened := _OPEN.search(text, at):
-        reader = _Reader(text, opened.start())
+    at = n_tokens = 0
+    while n_tokens < MAX_TOKENS and (opened := _OPEN.search(text, at)):
+        reader = _Reader(text, opened.start(), MAX_TOKENS - n_tokens)
         found.append(reader.read())
+        n_tokens += reader.n_tokens
         at = max(reader.at, opened.end())
     return found
 
@@ -65,17 +68,20 @@ def read_objects(text: str) -> list[JsonObject]:
 class _Reader:
     """Reads one outermost object."""
 
-    def __init__(self, text: str, start: int) -> None:
+    def __init__(self, text: str, start: int, max_tokens: int) -> None:
         self.text = text
+        self.n_tokens = 0
+        self.max_tokens = max_tokens
         self.at = start + 1
         self.root = JsonObject(start=start)
         self.stack: list[JsonObject | JsonArray] = [self.root]
         # The last string or word of each open object that may still become a key, and whether a colon came.
         self.pending: list[tuple[str | None, bool]] = [(None, False)]
 
-    def read(self) -> JsonObject:
+    def read(self) -> JsonObject:  # noqa: PLR0912 - one branch a token
         text, size = self.text, len(self.text)
-        while self.stack and self.at < size:
+        while self.stack and self.at < size and self.n_tokens < self.max_tokens:
+            self.n_tokens += 1
             char = text[self.at]
             if char in "{[":
                 if len(self.stack) >= MAX_DEPTH:
@@ -167,7 +173,7 @@ class _Reader:
         self._value(CutString("".join(pieces)))
 
     def _escape(self, at: int) -> tuple[str, int]:
-        """What a backslash before `at` stands for; an unknown escape stands for itself (`Fm\\3m`)."""
+        """What the backslash before `at` stands for; an unknown escape stands for itself, as in Fm-3m for LaTeX."""
         char = self.text[at : at + 1]
         if char == "u" and (code := _HEX.match(self.text, at + 1)):
             return chr(int(code[0], 16)), at + 5

@@ -20,11 +20,13 @@ from matsearch.records import Rejection, Stage
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-MAX_CHARACTERS = 1_000_000
+MAX_CHARACTERS = 500_000
 """A longer reply is refused whole (`reply_too_long`): no honest reply comes near."""
 
 MAX_LINES = 4_000
 """A longer structure is refused (`too_long`) before it is read."""
+MAX_CRYSTALS = 500
+"""Crystals of one reply beyond these are refused in one row (`too_many_structures`)."""
 
 _THINK = re.compile(r"<(/?)(?:think|thinking|thought|reasoning|reflection|scratchpad)>", re.IGNORECASE)
 _FENCE = re.compile(r"`{3,}|~{3,}")
@@ -44,7 +46,8 @@ def parse_reply(text: str) -> list[Structure | Rejection]:
 
     Returns:
         A structure, or a `Rejection(Stage.PARSE, reason, detail)`, for each structure-like thing; at least one entry.
-        Reasons beside those of `TextError`: `empty_reply`, `no_structure`, `reply_too_long`, `too_long`.
+        Reasons beside those of `TextError`: `empty_reply`, `no_structure`, `reply_too_long`, `too_long`,
+        `too_many_structures`, `bad_compact`.
     """
     if len(text) > MAX_CHARACTERS:
         return [_rejection("reply_too_long", f"{len(text)} characters; at most {MAX_CHARACTERS} are read")]
@@ -55,7 +58,11 @@ def parse_reply(text: str) -> list[Structure | Rejection]:
     parts = _FENCE.split(answer)
     for number, part in enumerate(parts):
         # Every second part stands inside a fence; the last one does where its fence was never closed.
-        entries += _read_part(part, is_last=number == len(parts) - 1, in_fence=number % 2 == 1)
+        for entry in _read_part(part, is_last=number == len(parts) - 1, in_fence=number % 2 == 1):
+            entries.append(entry)
+            if len(entries) > MAX_CRYSTALS:
+                entries[-1] = _rejection("too_many_structures", f"only the first {MAX_CRYSTALS} of a reply are read")
+                return entries
     if entries:
         return entries
     if cut_in_thought:
@@ -200,7 +207,8 @@ def _text_of(value: object) -> str | None:
 def _text_kind(key: str, value: object) -> Kind | None:
     """`poscar`, `cif` or `compact` for a value that is, or is called, a structure in that format."""
     text = _text_of(value)
-    if text is None:
+    # A placeholder ("...", "<POSCAR here>") holds no numbers and is no structure.
+    if text is None or n_numbers(text) < 3:
         return None
     text = _unescaped(text)
     if holds_cif(text):
@@ -209,14 +217,10 @@ def _text_kind(key: str, value: object) -> Kind | None:
         return "poscar"
     if [block.kind for block in find_blocks(text)] == ["compact"]:
         return "compact"
-    # Called so, but garbage; a placeholder ("...", "<POSCAR here>") holds no numbers and is no structure.
     name = plain_key(key)
-    if n_numbers(text) >= 3:
-        if "poscar" in name or "contcar" in name or name == "vasp":
-            return "poscar"
-        if name.startswith("cif") or name.endswith("cif"):
-            return "cif"
-    return None
+    if "poscar" in name or "contcar" in name or name == "vasp":
+        return "poscar"
+    return "cif" if name.startswith("cif") or name.endswith("cif") else None
 
 
 def _read_text(kind: Kind, value: object, cut: str) -> Structure | Rejection:

@@ -12,12 +12,18 @@ from typing import Any
 from matsearch.crystal.text import TextError, is_element, labelled_element, quoted
 from matsearch.propose.json_slips import CutString, JsonArray, JsonObject
 
-_LATTICE = ("lattice", "cell", "unitcell", "latticevectors", "latticematrix", "cellvectors", "latticeparameters")
-_LATTICE += ("cellparameters", "latticeconstants", "unitcellparameters")
-_SPECIES = ("species", "elements", "symbols", "atomtypes", "atomictypes", "atomsymbols", "chemicalsymbols")
-_SPECIES += ("atomicnumbers", "numbers", "atoms", "types")
-_FRACTIONAL = ("fraccoords", "fractionalcoordinates", "fractionalcoords", "fracpositions", "scaledpositions")
-_FRACTIONAL += ("fractionalpositions", "fraccoordinates", "directcoordinates", "frac", "abc", "fractcoords")
+_LATTICE = (
+    *("lattice", "cell", "unitcell", "latticevectors", "latticematrix", "cellvectors", "latticeparameters"),
+    *("cellparameters", "latticeconstants", "unitcellparameters"),
+)
+_SPECIES = (
+    *("species", "elements", "symbols", "atomtypes", "atomictypes", "atomsymbols", "chemicalsymbols"),
+    *("atomicnumbers", "numbers", "atoms", "types"),
+)
+_FRACTIONAL = (
+    *("fraccoords", "fractionalcoordinates", "fractionalcoords", "fracpositions", "scaledpositions"),
+    *("fractionalpositions", "fraccoordinates", "directcoordinates", "frac", "abc", "fractcoords"),
+)
 _CARTESIAN = ("cartcoords", "cartesiancoordinates", "cartesiancoords", "cartesianpositions", "xyz")
 _NEUTRAL = ("coords", "coordinates", "positions", "position", "atomicpositions", "atomcoordinates", "sites")
 _SITES = ("sites", "atoms", "atomicpositions", "atomsites", "basis", "positions", "atomicsites")

@@ -218,7 +218,7 @@ def test_cif_atoms_on_the_same_place_are_not_merged():
 
 
 def test_json_lattice_may_be_parameters():
-    for lattice in ([4, 4, 4, 90, 90, 90], dict(a=4, b=4, c=4, alpha=90, beta=90, gamma=90)):
+    for lattice in ([4, 4, 4, 90, 90, 90], {"a": 4, "b": 4, "c": 4, "alpha": 90, "beta": 90, "gamma": 90}):
         text = json.dumps({"lattice": lattice, "species": ["Cs"], "frac_coords": [[0, 0, 0]]})
         assert from_json(text).volume == pytest.approx(64)
 
