@@ -33,23 +33,25 @@ class Group:
         """Lattice points in the conventional cell."""
         return round(1 / abs(float(np.linalg.det(self.primitive))))
 
-    def images(self, point: np.ndarray) -> np.ndarray:
-        """[n_ops, 3] images of a fractional coordinate, not wrapped."""
-        return self.rotations @ point + self.translations
+    def images(self, points: np.ndarray) -> np.ndarray:
+        """[..., n_ops, 3] images of fractional coordinates [..., 3], not wrapped."""
+        turned: np.ndarray = points @ self.rotations.reshape(-1, 3).T
+        return turned.reshape(*points.shape[:-1], -1, 3) + self.translations
 
-    def snap(self, point: np.ndarray, tolerance: float) -> np.ndarray:
-        """The point moved onto the special position it is nearly on: one whose images lie within the tolerance.
+    def snap(self, points: np.ndarray, tolerance: float) -> np.ndarray:
+        """Points [..., 3] moved onto the special positions they are nearly on.
 
-        The tolerance is per fractional coordinate.
+        These are the points whose images lie within the tolerance, which is one of fractional coordinates.
         """
         for _ in range(6):
-            offsets = self.images(point) - point
+            offsets = self.images(points) - points[..., None, :]
             offsets -= np.round(offsets)
-            move = offsets[(np.abs(offsets) <= tolerance).all(axis=1)].mean(axis=0)
-            point = point + move
+            near = (np.abs(offsets) <= tolerance).all(axis=-1, keepdims=True)
+            move = (offsets * near).sum(axis=-2) / near.sum(axis=-2)
+            points = points + move
             if np.abs(move).max() < 1e-9:
                 break
-        return point
+        return points
 
     def orbit(self, point: np.ndarray) -> np.ndarray:
         """[multiplicity, 3] distinct images of a point in the conventional cell, within [0, 1)."""

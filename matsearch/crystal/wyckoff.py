@@ -257,7 +257,9 @@ def from_compact(line: str) -> Structure:
     found = {symbol: symbols.count(symbol) for symbol in dict.fromkeys([*stated, *symbols])}
     if found != stated:
         raise ValueError(f"orbits give {_formula(found)}, but the composition says {_formula(stated)}")
-    lattice = Lattice(group.primitive @ Lattice.from_parameters(*_all_parameters(number, lengths, angles)).matrix)
+    lattice = Lattice(
+        group.primitive @ Lattice.from_parameters(*conventional_parameters(number, lengths, angles)).matrix
+    )
     if not lattice.volume > 1e-3:
         raise ValueError(f"the angles {angles} span no cell")
     return Structure(lattice, symbols, np.array(points))
@@ -272,7 +274,7 @@ def primitive_orbit(group: Group, steps: np.ndarray) -> np.ndarray:
     return reduced[np.sort(first)] % 1.0
 
 
-def _all_parameters(number: int, lengths: list[float], angles: list[float]) -> list[float]:
+def conventional_parameters(number: int, lengths: list[float], angles: list[float]) -> list[float]:
     """a, b, c (Å), alpha, beta, gamma (degrees) of the conventional cell."""
     if number <= 2:
         return [*lengths, *angles]
