@@ -1,5 +1,6 @@
 import pytest
 from misbehaving_server import serving
+from real_server import save_tiny_chat_model
 
 from matsearch.llm import load_backend
 from matsearch.testing.llm import BackendContract
@@ -38,3 +39,31 @@ class TestOpenAI(BackendContract):
             backend = load_backend("openai", "tiny", {"base_url": server.url})
             yield backend
             backend.close()
+
+
+@pytest.fixture(scope="module")
+def chat_model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    save_tiny_chat_model(folder)
+    return folder
+
+
+class TestTransformers(BackendContract):
+    samples = True
+
+    @pytest.fixture
+    def backend(self, chat_model):
+        backend = load_backend("transformers", str(chat_model), {"max_tokens": 8, "device": "cpu"})
+        yield backend
+        backend.close()
+
+
+class TestEmbedded(BackendContract):
+    samples = True
+    texts = ("explore child", "explore from Li O child", "explore from Li Mg Ti O within 12 child")
+
+    @pytest.fixture
+    def backend(self):
+        backend = load_backend("embedded", "default", {})
+        yield backend
+        backend.close()
