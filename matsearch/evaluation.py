@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,7 @@ def score(structures: Sequence[Structure], objectives: Sequence[str], potential:
 
     table = pd.DataFrame(
         {
-            "formula": pd.Series([structure.composition.reduced_formula for structure in structures], dtype=object),
+            "formula": pd.Series([_formula(structure) for structure in structures], dtype=object),
             "converged": pd.Series([isinstance(one, Relaxed) and one.converged for one in results], dtype=bool),
             "n_steps": pd.Series([one.n_steps if isinstance(one, Relaxed) else None for one in results], dtype="Int64"),
             "energy_per_atom": _numbers([one.energy_per_atom if isinstance(one, Relaxed) else one for one in results]),
@@ -60,6 +61,13 @@ def score(structures: Sequence[Structure], objectives: Sequence[str], potential:
         table[f"{objective.name}_rejected"] = _reasons(outcomes)
     table.attrs["units"] = {"energy_per_atom": "eV/atom", **{one.name: one.unit for one in loaded}}
     return table
+
+
+def _formula(structure: Structure) -> str:
+    with warnings.catch_warnings():
+        # pymatgen orders the symbols by electronegativity, and warns that helium, neon and argon have none.
+        warnings.filterwarnings("ignore", message="No Pauling electronegativity")
+        return str(structure.composition.reduced_formula)
 
 
 def _outcomes(objective: Objective, results: Sequence[Relaxed | Rejection]) -> list[Score | Rejection]:

@@ -46,6 +46,11 @@ def test_one_row_a_structure_and_nan_only_beside_a_reason(crystals, potential):
     assert table.attrs["units"] == units
 
 
+def test_noble_gases_raise_no_warning_of_others(potential):
+    argon = Structure(Lattice(np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]]) * 2.6), ["Ar"], [[0, 0, 0]])
+    assert list(ms.score([argon], ["volume_per_atom"], potential)["formula"]) == ["Ar"]
+
+
 def test_a_potential_goes_by_name_too_and_no_structure_is_no_row():
     table = ms.score([], ["density"], "chgnet-0.3.0")
     assert len(table) == 0 and "density_rejected" in table

@@ -22,8 +22,10 @@ from matsearch.relaxation.settings import RelaxSettings
 
 Cell = Literal["free", "fixed", "fixed_volume"]
 
-VOLUME_FACTOR = 5.0
-"""A cell that grows or shrinks by more than this has left the neighbourhood of what was proposed."""
+MAX_EXPANSION = 5.0
+"""A cell that grows by more than this falls apart."""
+MIN_VOLUME = 2.0
+"""Å^3/atom, below which a cell has fallen into a hole of the energy surface: diamond has 5.7, dense hydrides 4."""
 EDGE_LIMITS = (0.7, 200.0)
 """Shortest and longest cell edge in Å that is followed."""
 MIN_DISTANCE = 0.5
@@ -55,8 +57,8 @@ def relax(
 
     Returns:
         In the order of `structures`. A rejection's reason is one of `disordered`, `untrained_element`, `not_finite`
-        (coordinates, energy, forces), `collided` (two atoms within 0.5 Å), `exploded` or `collapsed`
-        (volume by a factor of 5, or a cell edge outside 0.7-200 Å), `isolated_atom` (no neighbour within 6 Å).
+        (coordinates, energy, forces), `collided` (two atoms within 0.5 Å), `exploded` (5 times the volume, or an edge
+        above 200 Å), `collapsed` (below 2 Å^3/atom, or an edge below 0.7 Å), `isolated_atom` (no neighbour within 6 Å).
 
     Raises:
         ValueError: `cell`, `force_tol` or `max_steps` is out of range.
@@ -113,17 +115,26 @@ def _relax_one(
 
 
 class _CellFilter(FrechetCellFilter):
-    """The filter of ASE, which asks for the same forces several times a step, with one memory."""
+    """The filter of ASE with a memory: it is asked for the same matrix logarithms and forces several times a step."""
 
-    _at: tuple[bytes, bytes] | None = None
-    _forces: np.ndarray
+    _forces_at: tuple[bytes, bytes] | None = None
+    _coordinates_at: tuple[bytes, bytes] | None = None
 
     def get_forces(self, **kwargs: Any) -> np.ndarray:
-        at = (self.atoms.positions.tobytes(), self.atoms.cell.array.tobytes())
-        if self._at != at:
+        if self._forces_at != self._here():
             self._forces = super().get_forces(**kwargs)
-            self._at = at
+            self._forces_at = self._here()
         return self._forces.copy()
+
+    def set_positions(self, new: np.ndarray, **kwargs: Any) -> None:
+        super().set_positions(new, **kwargs)
+        self._coordinates, self._coordinates_at = np.array(new), self._here()
+
+    def get_positions(self) -> np.ndarray:
+        return self._coordinates.copy() if self._coordinates_at == self._here() else super().get_positions()
+
+    def _here(self) -> tuple[bytes, bytes]:
+        return self.atoms.positions.tobytes(), self.atoms.cell.array.tobytes()
 
 
 def _moving(atoms: Atoms, cell: Cell) -> Atoms | _CellFilter:
@@ -144,8 +155,8 @@ def _unfit(structure: Structure, potential: Potential) -> Rejection | None:
         return _refuse("untrained_element", f"{potential.name} was not trained on {', '.join(missing)}")
     if not (np.isfinite(structure.lattice.matrix).all() and np.isfinite(structure.frac_coords).all()):
         return _refuse("not_finite", "the lattice or a coordinate is NaN or inf")
-    if not structure.volume > 1e-3 * len(structure):
-        return _refuse("collapsed", f"the cell has no volume ({structure.volume:.3g} Å^3)")
+    if not structure.volume > MIN_VOLUME * len(structure):
+        return _refuse("collapsed", f"{structure.volume / len(structure):.3g} Å^3/atom as proposed")
     return None
 
 
@@ -155,10 +166,11 @@ def _gone_wrong(atoms: Atoms, forces: np.ndarray, start_volume: float) -> Reject
         return _refuse("not_finite", "the potential gave an energy or a force that is NaN or inf")
     growth = atoms.get_volume() / start_volume
     edges = atoms.cell.lengths()
-    if growth > VOLUME_FACTOR or edges.max() > EDGE_LIMITS[1]:
+    if growth > MAX_EXPANSION or edges.max() > EDGE_LIMITS[1]:
         return _refuse("exploded", f"volume {growth:.2f} times that proposed, longest edge {edges.max():.1f} Å")
-    if growth < 1 / VOLUME_FACTOR or edges.min() < EDGE_LIMITS[0]:
-        return _refuse("collapsed", f"volume {growth:.2f} times that proposed, shortest edge {edges.min():.2f} Å")
+    per_atom = atoms.get_volume() / len(atoms)
+    if per_atom < MIN_VOLUME or edges.min() < EDGE_LIMITS[0]:
+        return _refuse("collapsed", f"{per_atom:.2f} Å^3/atom, shortest edge {edges.min():.2f} Å")
     lengths = to_structure(atoms).get_neighbor_list(MIN_DISTANCE)[3]
     if len(lengths):
         return _refuse("collided", f"two atoms {lengths.min():.2f} Å apart, nearer than {MIN_DISTANCE} Å")
