@@ -154,9 +154,7 @@ def example_crystals() -> list[Structure]:
     """Distorted cells: cubic, triclinic, left-handed, and of one atom."""
     sodium = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
     rattling = np.random.default_rng(7).normal(scale=0.01, size=(8, 3))
-    rattled = Structure(
-        Lattice.cubic(5.6), ["Na"] * 4 + ["Cl"] * 4, np.concatenate([sodium, sodium + 0.5]) + rattling
-    )
+    rattled = Structure(Lattice.cubic(5.6), ["Na"] * 4 + ["Cl"] * 4, np.concatenate([sodium, sodium + 0.5]) + rattling)
     triclinic = Structure(
         Lattice.from_parameters(4.1, 5.0, 5.6, 75, 82, 99),
         ["Li", "Fe", "O", "O"],
