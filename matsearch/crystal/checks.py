@@ -6,6 +6,7 @@ where validity is defined.
 
 from __future__ import annotations
 
+import logging
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,9 @@ from matsearch.units import AMU_PER_A3_IN_G_PER_CM3
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
+
+# moyo logs every cell that is not its standard one; without a handler that would land on stderr.
+logging.getLogger("moyo").addHandler(logging.NullHandler())
 
 MIN_VOLUME = 1.0
 """Å^3, of the cell."""

@@ -16,8 +16,9 @@ MAX_DEPTH = 40
 MAX_TOKENS = 100_000
 """More than any reply needs, in all objects together: the rest is not read as JSON."""
 
-# A brace opens an object only where a key can follow, so that {Ag, O} and the planes {100} stay prose.
-_OPEN = re.compile(r"""\{(?=\s{0,200}(?:["'}]|//|/\*|#|[A-Za-z_]\w{0,60}\s{0,20}:))""")
+# A brace opens an object only where a key can follow, so that {Ag, O} and the planes {100} stay prose. A list of
+# strings is read as an object with one nameless value.
+_OPEN = re.compile(r"""\[(?=\s{0,200}")|\{(?=\s{0,200}(?:["'}]|//|/\*|#|[A-Za-z_]\w{0,60}\s{0,20}:))""")
 _SPACE = re.compile(r"[\s,]+")
 _WORD = re.compile(r"""[^\s,:{}\[\]"']+""")
 _STRING_END = {quote: re.compile(rf"[{quote}\\]") for quote in "\"'"}
@@ -77,10 +78,16 @@ class _Reader:
         self.stack: list[JsonObject | JsonArray] = [self.root]
         # The last string or word of each open object that may still become a key, and whether a colon came.
         self.pending: list[tuple[str | None, bool]] = [(None, False)]
+        self.floor = 0
+        if text[start] == "[":
+            self.pending[0] = ("", True)
+            self.at = start
+            self._open("[")
+            self.floor = 1
 
     def read(self) -> JsonObject:  # noqa: PLR0912 - one branch a token
         text, size = self.text, len(self.text)
-        while self.stack and self.at < size and self.n_tokens < self.max_tokens:
+        while len(self.stack) > self.floor and self.at < size and self.n_tokens < self.max_tokens:
             self.n_tokens += 1
             char = text[self.at]
             if char in "{[":
@@ -109,6 +116,7 @@ class _Reader:
                 self.at = word.end() if word else self.at + 1
                 self._value(_word_value(word[0]) if word else None)
         self.root.end = self.at
+        self.root.closed = self.root.closed or len(self.stack) == self.floor
         for open_object in self.stack:
             if isinstance(open_object, JsonObject):
                 open_object.end = self.at

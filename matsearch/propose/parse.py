@@ -28,7 +28,7 @@ MAX_LINES = 4_000
 MAX_CRYSTALS = 500
 """Crystals of one reply beyond these are refused in one row (`too_many_structures`)."""
 
-_THINK = re.compile(r"<(/?)(?:think|thinking|thought|reasoning|reflection|scratchpad)>", re.IGNORECASE)
+_THINK = re.compile(r"[<\[](/?)(?:think|thinking|thought|reasoning|reflection|scratchpad)[>\]]", re.IGNORECASE)
 _FENCE = re.compile(r"`{3,}|~{3,}")
 # Lone surrogates cannot be stored; NUL ends strings in SQLite tools; both become the replacement character.
 _UNPRINTABLE = re.compile("[\ud800-\udfff\x00]")
@@ -199,8 +199,8 @@ def _text_of(value: object) -> str | None:
     if isinstance(value, CutString):
         return value.text
     if isinstance(value, JsonArray) and len(value.entries) > 4:
-        lines = value.entries
-        return "\n".join(str(line) for line in lines) if all(isinstance(line, str | int) for line in lines) else None
+        lines = [str(line) if isinstance(line, str | int | float) else "\n" for line in value.entries]
+        return None if any("\n" in line or "\\n" in line for line in lines) else "\n".join(lines)
     return value if isinstance(value, str) else None
 
 

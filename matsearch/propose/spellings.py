@@ -28,10 +28,14 @@ _CARTESIAN = ("cartcoords", "cartesiancoordinates", "cartesiancoords", "cartesia
 _NEUTRAL = ("coords", "coordinates", "positions", "position", "atomicpositions", "atomcoordinates", "sites")
 _SITES = ("sites", "atoms", "atomicpositions", "atomsites", "basis", "positions", "atomicsites")
 _SITE_ELEMENT = ("element", "symbol", "species", "specie", "atom", "type", "label", "name")
+_COUNTS = ("counts", "atomcounts", "numatoms", "natoms", "numberofatoms", "speciescounts", "elementcounts")
+_SCALES = ("scale", "scalefactor", "scalingfactor", "latticescale")
 _FLAGS = ("coordsarecartesian", "cartesian", "iscartesian")
 _MODES = ("coordinatetype", "coordinatesystem", "coordsystem", "coordtype", "coordinatemode", "mode", "coordstype")
 _PARAMETERS = ("a", "b", "c", "alpha", "beta", "gamma")
 _VECTOR_NAMES = (("a", "b", "c"), ("a1", "a2", "a3"), ("v1", "v2", "v3"), ("vectora", "vectorb", "vectorc"))
+
+MAX_COUNT = 10_000
 
 
 def plain_key(key: str) -> str:
@@ -65,6 +69,9 @@ def to_mapping(node: JsonObject) -> dict[str, Any]:
             `disordered`; `count_mismatch`.
     """
     pairs = _pairs(node)
+    scale = _first(pairs, _SCALES)
+    if scale is not None and scale != 1:
+        raise TextError("bad_json", f"expected no scale factor or 1, got {quoted(scale)}")
     content: dict[str, Any] = {"lattice": _lattice(pairs)}
     sites = _first(pairs, _SITES)
     if isinstance(sites, JsonArray) and sites.entries and all(isinstance(site, JsonObject) for site in sites.entries):
@@ -75,9 +82,12 @@ def to_mapping(node: JsonObject) -> dict[str, Any]:
         content["species"] = [element for element, _, _ in rows]
         key, positions = kinds.pop(), [position for _, _, position in rows]
     else:
-        content["species"] = _species(_first(pairs, _SPECIES))
         key, value = _positions(pairs)
-        positions = _plain(value)
+        if isinstance(value, JsonObject):
+            content["species"], positions = _by_element(value)
+        else:
+            content["species"] = _repeated(_species(_first(pairs, _SPECIES)), _plain(_first(pairs, _COUNTS)))
+            positions = _plain(value)
     content[_cartesian_or_not(key, pairs)] = positions
     return content
 
@@ -132,6 +142,29 @@ def _species(value: Any) -> list[str]:
         else:
             symbols.append(_element(entry))
     return symbols
+
+
+def _repeated(symbols: list[str], counts: Any) -> list[str]:
+    """Symbols repeated by the counts that stand beside them, as in a POSCAR; by nothing else."""
+    if not isinstance(counts, list):
+        return symbols
+    if len(counts) != len(symbols) or not all(isinstance(count, int) and 0 <= count < MAX_COUNT for count in counts):
+        raise TextError("count_mismatch", f"{len(symbols)} species, counts {quoted(counts)}")
+    return [symbol for symbol, count in zip(symbols, counts, strict=True) for _ in range(count)]
+
+
+def _by_element(node: JsonObject) -> tuple[list[str], list[Any]]:
+    """Species and positions of `{"Na": [[0, 0, 0]], "Cl": [[0.5, 0.5, 0.5]]}`."""
+    species: list[str] = []
+    positions: list[Any] = []
+    for key, value in node.pairs:
+        rows = _plain(value)
+        if not isinstance(rows, list) or not rows:
+            raise TextError("bad_json", f"expected positions of {quoted(key)}, got {quoted(rows)}")
+        rows = rows if isinstance(rows[0], list) else [rows]
+        species += [_element(key)] * len(rows)
+        positions += rows
+    return species, positions
 
 
 def _element(entry: Any) -> str:

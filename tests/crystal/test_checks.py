@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
+from matsearch.crystal import checks
 from matsearch.crystal.checks import check_space, check_structure
 from matsearch.records import Stage
 
 
-def rocksalt(a: float = 5.64) -> Structure:
-    return Structure.from_spacegroup("Fm-3m", Lattice.cubic(a), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+def rocksalt() -> Structure:
+    corners = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
+    return Structure(Lattice.cubic(5.64), ["Na"] * 4 + ["Cl"] * 4, np.vstack([corners, corners + 0.5]))
 
 
 def reason(structure: Structure) -> str | None:
@@ -112,3 +114,41 @@ def test_the_space_of_a_campaign(elements, max_atoms, composition, expected):
     rejection = check_space(rocksalt(), elements and frozenset(elements), max_atoms, composition)
     assert (rejection and rejection.reason) == expected
     assert rejection is None or (rejection.stage is Stage.CHECK and rejection.detail)
+
+
+def test_a_failed_search_for_symmetry_is_a_reason(monkeypatch):
+    # Atoms that pass the rule of distances never fail the search; atoms nearer than its tolerance do.
+    monkeypatch.setattr(checks, "_check_distances", lambda *_: None)
+    assert reason(Structure(Lattice.cubic(4), ["Cs", "Cs"], [[0, 0, 0], [0, 0, 1e-4]])) == "no_space_group"
+
+
+def nearest_over_limit(structure: Structure) -> float:
+    """Smallest d_ij / limit by brute force over the images of a box that is surely large enough."""
+    radii = np.array([float(site.specie.atomic_radius) for site in structure])
+    limits = 0.5 * (0.7 + radii[:, None] + radii[None, :])
+    heights = np.abs(np.linalg.det(structure.lattice.matrix)) / np.array(
+        [np.linalg.norm(np.cross(structure.lattice.matrix[i - 2], structure.lattice.matrix[i - 1])) for i in range(3)]
+    )
+    reach = np.ceil(limits.max() / heights).astype(int) + 2
+    grids = np.meshgrid(*(np.arange(-n, n + 1) for n in reach), indexing="ij")
+    images = np.stack(grids, axis=-1).reshape(-1, 3)
+    coords = structure.frac_coords - np.floor(structure.frac_coords)
+    offsets = coords[:, None, None] - coords[None, :, None] + images
+    distances = np.linalg.norm(offsets @ structure.lattice.matrix, axis=-1)
+    distances[np.arange(len(coords)), np.arange(len(coords)), (images == 0).all(axis=1).argmax()] = np.inf
+    return float((distances.min(axis=-1) / limits).min())
+
+
+def test_distances_agree_with_brute_force_in_skewed_cells():
+    rng = np.random.default_rng(11)
+    verdicts = []
+    while len(verdicts) < 60:
+        matrix = rng.uniform(-6, 6, (3, 3))
+        n = int(rng.integers(1, 5))
+        if abs(np.linalg.det(matrix)) < 30 * n or np.linalg.norm(matrix, axis=1).min() < 1:
+            continue
+        species = list(rng.choice(["H", "O", "Si", "Na", "Cs"], n))
+        structure = Structure(Lattice(matrix), species, rng.uniform(-2, 2, (n, 3)))
+        verdicts.append(reason(structure) == "overlapping_atoms")
+        assert verdicts[-1] == (nearest_over_limit(structure) < 1)
+    assert 10 < sum(verdicts) < 50

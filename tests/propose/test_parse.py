@@ -100,6 +100,7 @@ WRAPPINGS = {
     "thoughts before": f"<think>{OTHER}\nno, wait</think>\n{POSCAR}",
     "thoughts without an opening tag": f"{OTHER}\nno</think>{POSCAR}",
     "thoughts in thoughts": f"<thinking>a<thinking>{OTHER}</thinking>{OTHER}</thinking>{POSCAR}",
+    "thoughts in brackets": f"[THINK]{OTHER}[/THINK]{POSCAR}",
     "placeholder before": '{"poscar": "<the POSCAR>"}\n' + POSCAR,
     "marked bytes": "\ufeff\ufffd\ufffd\n" + POSCAR,
 }
@@ -129,6 +130,8 @@ ATOMS = {
     "cartesian mode": {"symbols": ["Cs", "Cl"], "positions": [[0, 0, 0], [2.05] * 3], "coordinate_type": "Cartesian"},
     "sites": {"sites": [{"element": "Cs", "xyz": [0, 0, 0]}, {"label": "Cl1", "xyz": [2.05, 2.05, 2.05]}]},
     "axes": {"atoms": [{"element": "Cs", "x": 0, "y": 0, "z": 0}, {"element": "Cl", "x": 0.5, "y": 0.5, "z": 0.5}]},
+    "counts": {"species": ["Cs", "Cl"], "counts": [1, 1], "coords": [[0, 0, 0], [0.5, 0.5, 0.5]]},
+    "by element": {"positions": {"Cs": [[0, 0, 0]], "Cl": [0.5, 0.5, 0.5]}},
     "pymatgen": {"sites": CSCL.as_dict()["sites"]},
 }
 
@@ -159,6 +162,9 @@ def test_spellings_of_a_structure_object(lattice, atoms):
         (f"{COMPACT} {COMPACT}", ["NaCl", "NaCl"]),
         (f"Here:\n```\n{COMPACT}\n```\n{POSCAR}", ["NaCl", "CsCl"]),
         (json.dumps({"crystals": [COMPACT, COMPACT]}), ["NaCl", "NaCl"]),
+        (json.dumps({"structures": [OTHER] * 6}), ["KBr"] * 6),
+        (json.dumps([POSCAR, OTHER]), ["CsCl", "KBr"]),
+        (json.dumps([{"poscar": POSCAR}, {"poscar": OTHER}]), ["CsCl", "KBr"]),
     ],
 )
 def test_several_crystals_come_in_the_order_of_the_text(text, expected):
@@ -209,6 +215,11 @@ def test_several_crystals_come_in_the_order_of_the_text(text, expected):
         (
             '{"lattice": [4, 4, 4, 90, 90, 90], "sites": [{"element": "Cs", "wyckoff": "4a", "abc": [0, 0, 0]}]}',
             "bad_json",
+        ),
+        ('{"lattice": [4, 4, 4, 90, 90, 90], "scale": 2, "species": ["Cs"], "coords": [[0, 0, 0]]}', "bad_json"),
+        (
+            '{"lattice": [4, 4, 4, 90, 90, 90], "species": ["Cs"], "counts": [2], "coords": [[0, 0, 0]]}',
+            "count_mismatch",
         ),
         (COMPACT.removesuffix(" end"), "truncated"),
         (COMPACT.replace("sg225", "sg999"), "bad_compact"),
