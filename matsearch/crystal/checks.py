@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from matsearch.crystal.text import count_formula, ordered_symbols
 from matsearch.records import Rejection, Stage
 from matsearch.units import AMU_PER_A3_IN_G_PER_CM3
 
@@ -91,8 +92,13 @@ def check_space(
     if composition is not None:
         wanted = Composition(composition)
         if not wanted.fractional_composition.almost_equals(found.fractional_composition):
-            return _rejection("wrong_composition", f"{found.formula}; wanted {composition}")
+            return _rejection("wrong_composition", f"{count_formula(ordered_symbols(structure))}; wanted {composition}")
     return None
+
+
+def least_distance(first: str, second: str) -> float:
+    """Å, the least distance that atoms of two elements keep in a valid structure."""
+    return 0.5 * (0.7 + _radius(first) + _radius(second))
 
 
 def _rejection(reason: str, detail: str) -> Rejection:

@@ -17,6 +17,7 @@ import numpy as np
 from matsearch.crystal.text import (
     TextError,
     build,
+    count_formula,
     is_element,
     labelled_element,
     parameter_matrix,
@@ -43,9 +44,10 @@ _MAX_IMAGES = 50_000
 def write_cif(structure: Structure, symbols: list[str]) -> str:
     """CIF in P1 with every site listed."""
     lattice = structure.lattice
-    lines = [f"data_{structure.composition.reduced_formula}", "_symmetry_space_group_name_H-M   'P 1'"]
+    formula = count_formula(symbols)
+    lines = [f"data_{formula.replace(' ', '')}", "_symmetry_space_group_name_H-M   'P 1'"]
     lines += [f"_cell_{name}   {value:.8f}" for name, value in zip(_CELL, lattice.parameters, strict=True)]
-    lines += ["_symmetry_Int_Tables_number   1", f"_chemical_formula_sum   '{structure.composition.formula}'"]
+    lines += ["_symmetry_Int_Tables_number   1", f"_chemical_formula_sum   '{formula}'"]
     lines += ["loop_", " _symmetry_equiv_pos_as_xyz", "  'x, y, z'"]
     columns = ("type_symbol", "label", "fract_x", "fract_y", "fract_z", "occupancy")
     lines += ["loop_", *(f" _atom_site_{name}" for name in columns)]
@@ -317,4 +319,4 @@ def _check_formula(items: dict[str, str], species: list[str]) -> None:
     found = Composition({symbol: species.count(symbol) for symbol in set(species)})
     if expected.num_atoms == 0 or expected.fractional_composition.almost_equals(found.fractional_composition):
         return
-    raise TextError("count_mismatch", f"formula {quoted(stated)}, but the sites give {found.formula}")
+    raise TextError("count_mismatch", f"formula {quoted(stated)}, but the sites give {count_formula(species)}")

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -97,8 +98,16 @@ def ordered_symbols(structure: Structure) -> list[str]:
         TextError: `disordered`: a site is shared or partly empty.
     """
     if not structure.is_ordered:
-        raise TextError("disordered", f"{structure.formula} has sites that are shared or partly empty")
+        raise TextError("disordered", "sites are shared or partly empty")
     return [_symbol(site.specie) for site in structure]
+
+
+def count_formula(symbols: Iterable[str]) -> str:
+    """`Na4 Cl4` of the symbols of all sites, in the order they first appear.
+
+    Not pymatgen's formula, which orders by electronegativity and warns where an element has none.
+    """
+    return " ".join(f"{symbol}{count}" for symbol, count in Counter(symbols).items())
 
 
 def _symbol(specie: Any) -> str:

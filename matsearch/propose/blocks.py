@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from matsearch.crystal.text import is_number, labelled_element
@@ -26,9 +27,10 @@ class Block:
     at_end: bool = False
 
 
-_MARKUP = re.compile(r"[ \t]*(?:>[ \t]?)*")
+_MARKUP = re.compile(r"[ \t]*(?:>[ \t]?)*`?")
+_TAG = re.compile(r"</?[A-Za-z][\w-]{0,30}>")
 _COMPACT = re.compile(r"crystal[ \t]+[A-Z][a-z]?(?:[ \t]+(?:[0-9:]|[A-Z][a-z]?(?![A-Za-z]))|[ \t]*\Z)")
-_NEXT_COMPACT = re.compile(r"(?<=\bend)[ \t]+(?=crystal\b)")
+_INLINE_COMPACT = re.compile(r"\bcrystal[ \t]+[A-Z][a-z]?[ \t]+[0-9]+[ \t]")
 _CIF_START = re.compile(r"data_\S*[ \t]*\Z|_cell_length_a\s", re.IGNORECASE)
 _CIF_LINE = re.compile(r"[_#;'\"]|loop_|data_", re.IGNORECASE)
 _MODE = re.compile(
@@ -61,7 +63,9 @@ def holds_poscar(text: str) -> bool:
 
 def find_blocks(text: str) -> list[Block]:
     """Crystals of a text in order, each once."""
-    lines = [line[_MARKUP.match(line).end() :].rstrip() for line in text.splitlines()]  # type: ignore[union-attr]
+    if "<" in text:
+        text = _TAG.sub("", text)
+    lines = [line[_MARKUP.match(line).end() :].rstrip(" \t\r`") for line in text.splitlines()]  # type: ignore[union-attr]
     return _Finder(lines).find()
 
 
@@ -79,8 +83,8 @@ class _Finder:
         at = self._add("poscar", -1, self._poscar_end(-1)) if self._is_header(-1) else 0
         while at < len(self.lines):
             line = self.lines[at]
-            if line.startswith("crystal") and _COMPACT.match(line):
-                self.blocks += [Block("compact", piece) for piece in _NEXT_COMPACT.split(line)]
+            if "crystal" in line and (pieces := _compact_pieces(line)):
+                self.blocks += [Block("compact", piece) for piece in pieces]
                 at += 1
             elif line[:1] in "dD_" and _CIF_START.match(line) and (end := self._cif_end(at)):
                 at = self._add("cif", at, end)
@@ -197,6 +201,19 @@ class _Finder:
                     break
             end += 1
         return end if looks_real else None
+
+
+def _compact_pieces(line: str) -> list[str]:
+    """The compact crystals of one line, each up to its `end`."""
+    starts = [found.start() for found in _INLINE_COMPACT.finditer(line)]
+    if _COMPACT.match(line) and 0 not in starts:
+        starts.insert(0, 0)
+    pieces = []
+    for start, stop in pairwise([*starts, len(line)]):
+        piece = line[start:stop]
+        end = re.search(r"\bend\b", piece)
+        pieces.append(piece[: end.end()] if end else piece.rstrip())
+    return pieces
 
 
 def _is_atomic(token: str) -> bool:

@@ -86,7 +86,7 @@ def test_disorder_is_not_valid():
     assert reason(Structure(Lattice.cubic(3), [{"Fe": 0.5, "Ni": 0.5}], [[0, 0, 0]])) == "disordered"
 
 
-@pytest.mark.parametrize("symbol", ["He", "Xe", "At", "Fr", "Lr"])
+@pytest.mark.parametrize("symbol", ["He", "Xe", "At", "Fr", "Lr", "D"])
 def test_elements_without_an_atomic_radius_are_checked_by_the_fallback(symbol):
     assert reason(Structure(Lattice.cubic(5), [symbol], [[0, 0, 0]])) is None
     assert reason(Structure(Lattice.cubic(5), [symbol] * 2, [[0, 0, 0], [0.1, 0, 0]])) == "overlapping_atoms"
@@ -97,6 +97,13 @@ def test_charged_species_are_checked_as_their_elements():
     structure.add_oxidation_state_by_element({"Na": 1, "Cl": -1})
     assert check_structure(structure) is None
     assert check_space(structure, frozenset({"Na", "Cl"}), 8, "NaCl") is None
+
+
+def test_rare_elements_outside_the_space_make_no_warnings():
+    helium = Structure(Lattice.cubic(4), ["He"], [[0, 0, 0]])
+    for rejection in (check_space(helium, frozenset({"O"}), None, None), check_space(helium, None, None, "O2")):
+        assert rejection is not None
+        assert "He" in rejection.detail
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,13 @@ def test_what_is_written_is_read_back(write, read, triclinic):
     assert np.allclose(back.lattice.parameters, triclinic.lattice.parameters, atol=1e-6)
 
 
+@pytest.mark.parametrize("symbol", ["He", "Lr"])
+def test_rare_elements_are_written_and_read_without_warnings(symbol):
+    structure = Structure(Lattice.cubic(4), [symbol, "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    for write, read in ((to_poscar, from_poscar), (to_cif, from_cif), (to_json, from_json)):
+        assert [site.specie.symbol for site in read(write(structure))] == [symbol, "O"]
+
+
 def test_charged_species_are_written_as_elements(triclinic):
     charged = triclinic.copy()
     charged.add_oxidation_state_by_element({"Ti": 4, "O": -2, "Li": 1})
