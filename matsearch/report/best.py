@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from matsearch.crystal.text import from_json, to_cif
+from matsearch.metrics.discovery import QUARANTINE
 from matsearch.records import Stage
 from matsearch.search import Goal, preference_order
 from matsearch.store import RunStore
@@ -44,6 +45,12 @@ class BestCrystal:
     n_atoms: int
     cif: str
     file_name: str
+
+    @property
+    def suspect(self) -> bool:
+        """Whether it lies so far below the hull that the potential is more likely wrong than the crystal stable."""
+        energy = self.row["energy_above_hull"]
+        return energy is not None and energy < QUARANTINE
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,204 @@
+"""The page: complete, harmless, and there for every campaign."""
+
+from __future__ import annotations
+
+import os
+import re
+from html.parser import HTMLParser
+
+import pytest
+from small_run import HOSTILE, add, fill, rock_salt
+
+from matsearch.crystal.text import from_cif
+from matsearch.report import page as page_module
+from matsearch.report.page import write_report
+from matsearch.report.wording import number, percent, plain
+from matsearch.store import RunStore
+
+VOID = {"meta", "input", "br", "img", "link"}
+OPTIONAL_END = {"td", "tr", "tbody", "thead", "th"}
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, texts by tag, and whether all is closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.texts: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID | OPTIONAL_END:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        if tag not in OPTIONAL_END:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def report_of(run_dir) -> str:
+    with RunStore(run_dir, writable=False) as store:
+        path = write_report(store)
+    assert path == run_dir / "report.html"
+    text = path.read_text(encoding="utf-8")
+    assert Page(text).open == []
+    return text
+
+
+def test_page_loads_nothing_from_anywhere(run_dir):
+    text = report_of(run_dir)
+    parsed = Page(text)
+    for tag, attributes in parsed.tags:
+        assert tag not in {"link", "img", "iframe", "object", "embed", "base", "audio", "video", "source"}
+        assert "src" not in attributes
+        assert attributes.get("href", "data:chemical/x-cif;base64,").startswith("data:chemical/x-cif;base64,")
+    assert "@import" not in text
+    assert "url(" not in text
+    (policy,) = [a["content"] for tag, a in parsed.tags if a.get("http-equiv") == "Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'")
+
+
+def test_what_an_llm_wrote_is_text_and_nothing_else(run_dir):
+    text = report_of(run_dir)
+    assert HOSTILE.strip() not in text
+    assert sum(tag == "script" for tag, _ in Page(text).tags) == 1
+    assert "<b>bold" not in text
+    assert "one&lt;b&gt;bold" in text
+    assert "&lt;script&gt;" in text
+    assert "🧪" in text
+    assert not any(char in text for char in "\x00\u202e")
+    assert "long " * 100 not in text  # a huge detail is cut
+
+
+def test_page_shows_the_counts_of_the_store(run_dir):
+    text = report_of(run_dir)
+    for step, count in [("proposed", 12), ("parsed", 10), ("valid", 9), ("new", 7), ("relaxed", 5), ("scored", 4)]:
+        assert f'<tr><td>{step}</td><td class="n">{count}</td>' in text
+    assert "<b>3 <small>of 12 proposed</small></b>" in text
+    assert "1</b> not relaxed: unconverged 1; <b>1</b> wait" in text
+    assert "1,000" in text  # prompt tokens
+
+
+def test_cifs_of_the_best_read_back_as_the_relaxed_crystals(run_dir):
+    (run_dir / "best").mkdir()
+    (run_dir / "best" / "07_Old2_0.001.cif").write_text("of an earlier report")
+    (run_dir / "best" / "mine.txt").write_text("a person's own")
+    report_of(run_dir)
+    names = sorted(path.name for path in (run_dir / "best").iterdir())
+    assert names == ["01_TiO_0.020.cif", "02_VO_0.000.cif", "03_MnO_0.050.cif", "mine.txt"]
+    read = from_cif((run_dir / "best" / names[0]).read_text(encoding="utf-8"))
+    assert read.composition.reduced_formula == "TiO"
+    assert read.volume == pytest.approx(rock_salt("Ti", "O").volume)
+
+
+def test_negative_energies_and_bracketed_formulas_make_plain_file_names(make_run):
+    run_dir = make_run()
+    hydroxide = rock_salt("Mg", "O")
+    hydroxide.append("O", [0.25, 0.25, 0.25])
+    hydroxide.append("H", [0.25, 0.25, 0.4])
+    with RunStore(run_dir, writable=True) as store, store.transaction():
+        add(store, 0, "scored", structure=hydroxide, energy=-0.0421)
+    report_of(run_dir)
+    (path,) = (run_dir / "best").iterdir()
+    assert re.fullmatch(r"01_[A-Za-z0-9]+_-0\.042\.cif", path.name)
+    report_of(run_dir)
+    assert [one.name for one in (run_dir / "best").iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("status", ["new", "running", "interrupted", "finished", "budget: relaxations (0 of 0)"])
+@pytest.mark.parametrize("objectives", [None, "[]"])
+def test_a_campaign_without_candidates_has_a_report(make_run, status, objectives):
+    meta = {"status": status} | ({} if objectives is None else {"objectives": objectives})
+    text = report_of(make_run(**meta))
+    assert "Nothing has been proposed yet" in text
+    assert "No candidate has been scored" in text
+
+
+def test_a_store_without_versions_has_a_report(make_run):
+    run_dir = make_run()
+    with RunStore(run_dir, writable=True) as store, store.transaction():
+        store.connection.execute(
+            "DELETE FROM meta WHERE key IN ('versions', 'created', 'status', 'hours', 'objectives')"
+        )
+    assert "The store names no versions" in report_of(run_dir)
+
+
+@pytest.mark.parametrize("seeds", [0, 2])
+def test_a_campaign_where_nothing_was_scored_has_a_report(make_run, seeds):
+    run_dir = make_run()
+    with RunStore(run_dir, writable=True) as store, store.transaction():
+        for number_ in range(seeds):
+            add(store, number_, "scored", operator="seed", name="mp-1", structure=rock_salt("Mg", "O"), energy=0.0)
+        add(store, seeds, "parse", "no_structure")
+    text = report_of(run_dir)
+    assert "see above where they stopped" in text
+    assert ("rank above all candidates" in text) == (seeds > 0)
+    assert list((run_dir / "best").iterdir()) == []
+
+
+def test_a_report_can_be_written_while_the_campaign_writes(make_run):
+    run_dir = make_run(status="running")
+    with RunStore(run_dir, writable=True) as writer:
+        fill(writer)
+        writer.connection.execute("BEGIN IMMEDIATE")
+        writer.connection.execute("INSERT INTO meta VALUES ('uncommitted', '1')")
+        text = report_of(run_dir)
+        writer.connection.execute("COMMIT")
+        assert "of 12 proposed" in text
+        write_report(writer)  # the campaign's own store, at the end
+        writer.set_meta("status", "finished")  # and it can go on writing
+
+
+def test_a_failed_write_leaves_the_old_report(run_dir, monkeypatch):
+    old = report_of(run_dir)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    monkeypatch.setattr("pathlib.Path.replace", full)
+    with RunStore(run_dir, writable=False) as store, pytest.raises(OSError, match="No space"):
+        write_report(store)
+    assert (run_dir / "report.html").read_text(encoding="utf-8") == old
+    assert not list(run_dir.rglob("*partial*"))
+
+
+def test_a_long_campaign_shows_the_scored_ones_first_and_says_so(run_dir, monkeypatch):
+    monkeypatch.setattr(page_module, "MAX_ROWS", 8)
+    text = report_of(run_dir)
+    assert "8 of 14 candidates: the scored ones first" in text
+    table = text[text.index('id="candidates"') :]
+    assert re.findall(r"<tr><td class=n>(\d+)<", table) == ["0", "1", "8", "9", "10", "11", "12", "13"]
+
+
+def test_configuration_and_attribution_are_on_the_page(make_run):
+    text = report_of(make_run(attribution="Phases of a library, CC0"))
+    assert "Phases of a library, CC0" in text
+    assert "chgnet 0.4.2" in text
+    shown = re.search(r"<pre>(.*?)</pre>", text, re.DOTALL)[1]
+    assert "one&lt;b&gt;bold" in shown
+
+
+def test_the_materials_project_is_named_where_the_store_names_no_source(run_dir):
+    assert "Materials Project (materialsproject.org), CC-BY 4.0" in report_of(run_dir)
+
+
+def test_numbers_are_written_for_people():
+    assert number(None, "energy_above_hull") == ""
+    assert number(-0.0001, "energy_above_hull") == "0.000"
+    assert number(-0.0421, "energy_above_hull") == "−0.042"
+    assert number(123.456, "bulk_modulus") == "123.5"
+    assert percent(None) == "–"
+    assert percent(0.0) == "0.0 %"
+    assert plain("a\nb\tc\u202e\x07") == "a b c��"
+    assert plain("x" * 300) == "x" * 199 + "…"

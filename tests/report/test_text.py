@@ -1,0 +1,42 @@
+"""The report in a terminal."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+from small_run import add, rock_salt
+
+from matsearch.report.text import text_report
+from matsearch.store import RunStore
+
+
+def printed(run_dir, width: int = 120) -> str:
+    out = io.StringIO()
+    with RunStore(run_dir, writable=False) as store:
+        Console(file=out, width=width).print(text_report(store))
+    return out.getvalue()
+
+
+def test_text_report_has_the_best_crystals_and_the_funnel(run_dir):
+    text = printed(run_dir)
+    assert "TiO" in text
+    assert "F m -3 m (225)" in text
+    assert "bad_poscar 1, missing 1" in text
+    assert "3 of 12 proposed" in text
+    assert "the best is MgO" in text
+
+
+def test_text_report_takes_no_markup_or_control_characters_from_an_llm(make_run):
+    run_dir = make_run()
+    with RunStore(run_dir, writable=True) as store, store.transaction():
+        add(store, 0, "scored", operator="[red]x[/]\x1b[2J", structure=rock_salt("Mg", "O"), energy=0.0)
+        add(store, 1, "parse", "[/bold]")
+    text = printed(run_dir)
+    assert "[red]x[/]" in text
+    assert "[/bold] 1" in text
+    assert "\x1b" not in text
+
+
+def test_an_empty_campaign_has_a_text_report(make_run):
+    assert "no candidate scored" in printed(make_run())
