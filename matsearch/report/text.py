@@ -34,10 +34,11 @@ def text_report(store: RunStore) -> Group:
         parts.append(_best_table(frame, ranking, f"Best crystals of {store.config['name']} ({status})"))
     else:
         parts.append(Text(f"{store.config['name']} ({status}): no candidate scored"))
+    if any(crystal.suspect for crystal in ranking.crystals):
+        parts.append(Text("† so far below the hull that an error of the potential is more likely"))
     if ranking.best_seed and ranking.seeds_ahead:
-        better = (
-            f"{ranking.seeds_ahead} of the seeds rank higher; the best is {plain(ranking.best_seed['formula'], 60)}"
-        )
+        seed = f"{plain(ranking.best_seed['formula'], 60)} ({plain(ranking.best_seed['name'], 40)})"
+        better = f"seeds that rank above these: {ranking.seeds_ahead}; the best is {seed}"
         parts.append(Text(better))
     parts.append(_funnel_table(found))
     msun = summary["rates"][0]
@@ -68,7 +69,8 @@ def _best_table(frame: pd.DataFrame, ranking: Ranking, title: str) -> Table:
     for crystal in ranking.crystals:
         row = crystal.row
         unmatched = "novel" if row["add_status"] is not None else "not judged yet"
-        values = [number(row[name], name) for name in units]
+        marks = {"energy_above_hull": " †"} if crystal.suspect else {}
+        values = [number(row[name], name) + marks.get(name, "") for name in units]
         known = unmatched if row["matched_known"] is None else plain(row["matched_known"], 40)
         cells = [str(crystal.rank), plain(row["formula"], 60), crystal.space_group or "none found", *values]
         cells += [known, plain(row["operator"], 40), str(row["id"])]

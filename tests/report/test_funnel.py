@@ -16,7 +16,7 @@ def test_each_proposed_candidate_is_in_exactly_one_stage_with_one_reason(run_dir
     assert {stage: count for stage, count, _ in found if count} == direct
     for stage, count, reasons in found:
         assert sum(reasons.values()) == (0 if stage in ("scored", "waiting") else count)
-    assert dict((stage, reasons) for stage, _, reasons in found)["parse"] == {"bad_poscar": 1, "missing": 1}
+    assert {stage: reasons for stage, _, reasons in found}["parse"] == {"bad_poscar": 1, "missing": 1}
 
 
 def test_what_passed_equals_the_counts_of_the_metrics(run_dir):

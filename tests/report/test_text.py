@@ -24,7 +24,7 @@ def test_text_report_has_the_best_crystals_and_the_funnel(run_dir):
     assert "F m -3 m (225)" in text
     assert "bad_poscar 1, missing 1" in text
     assert "3 of 12 proposed" in text
-    assert "the best is MgO" in text
+    assert "the best is MgO (mp-1)" in text
 
 
 def test_text_report_takes_no_markup_or_control_characters_from_an_llm(make_run):
