@@ -23,9 +23,10 @@ LINEAR_STRAINS = (-0.025, -0.0167, -0.0083, 0.0, 0.0083, 0.0167, 0.025)
 FORCE_TOL = 0.03
 """eV/Å; what it leaves is quadratic in the force: about 0.05 meV/atom, against a span of 2 meV/atom at 5 GPa."""
 MAX_STEPS = 200
-MAX_RESIDUAL = 0.02
-"""Largest root-mean-square residual of the fit, relative to the span of the energies. A smooth branch stays far below;
-a crystal that changes phase between two volumes does not."""
+MAX_RESIDUAL = 0.03
+"""Largest root-mean-square residual of the fit, relative to the span of the energies. With seven volumes the standard
+error of the modulus is about 1.5 times that, so 5 %. Crystals on CHGNet mostly leave 0.001-0.01; one that changes phase
+between two volumes leaves more than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ def fit_equation_of_state(volumes: Sequence[float], energies: Sequence[float]) -
 
     Returns:
         The fit, or a rejection: `eos_minimum_outside` (no minimum within the volumes sampled), `eos_poor_fit` (residual
-        above 2 % of the span of the energies).
+        above 3 % of the span of the energies).
 
     Source:
         Birch, Phys. Rev. 71, 809 (1947).

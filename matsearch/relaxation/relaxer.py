@@ -61,8 +61,11 @@ def relax(
         above 200 Å), `collapsed` (below 2 Å^3/atom, or an edge below 0.7 Å), `isolated_atom` (no neighbour within 6 Å).
 
     Raises:
+        TypeError: One structure instead of a list of them.
         ValueError: `cell`, `force_tol` or `max_steps` is out of range.
     """
+    if isinstance(structures, Structure):  # itself a sequence, of sites
+        raise TypeError("relax takes a list of structures; write relax([structure], ...)")
     if cell not in get_args(Cell):
         raise ValueError(f"cell must be one of {', '.join(get_args(Cell))}, got {cell!r}")
     if not force_tol > 0 or max_steps < 0:

@@ -183,6 +183,11 @@ def test_wrong_settings_are_refused(potential, wrong):
         relax([], potential, **wrong)
 
 
+def test_one_structure_instead_of_a_list_is_said(potential):
+    with pytest.raises(TypeError, match=r"relax\(\[structure\]"):
+        relax(aluminium(), potential)
+
+
 def test_protocol_names_all_that_a_relaxed_energy_depends_on():
     assert protocol(RelaxSettings(force_tol=0.02)) == {
         "optimizer": "ase.FIRE",
