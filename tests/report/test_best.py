@@ -11,6 +11,7 @@ from small_run import add, rock_salt
 
 from matsearch.report.best import _first, rank, space_group
 from matsearch.report.frame import candidates_frame
+from matsearch.report.page import write_report
 from matsearch.search import Goal, preference_order
 from matsearch.store import RunStore
 
@@ -69,4 +70,7 @@ def test_what_lies_too_far_below_the_hull_is_marked_where_the_search_has_no_floo
         add(store, 20, "scored", structure=rock_salt("Sc", "N"), energy=-0.9, bulk=50.0)
     with RunStore(run_dir, writable=False) as store:
         ranking = rank(store, candidates_frame(store))
-    assert [crystal.row["id"] for crystal in ranking.crystals if crystal.suspect] == [20]
+        assert [crystal.row["id"] for crystal in ranking.crystals if crystal.suspect] == [20]
+        page = write_report(store).read_text(encoding="utf-8")
+    assert page.count("−0.900 †</td>") == 1
+    assert "more likely an error of the potential than a crystal" in page
