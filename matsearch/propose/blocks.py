@@ -192,9 +192,10 @@ class _Finder:
                 in_sites = in_sites or line.lower().startswith("_atom_site_fract")
                 n_columns += line.lower().startswith("_atom_site")
             elif line and not _CIF_LINE.match(line):
-                n_words = len(line.split())
-                # A row of sites has about as many values as columns and mostly numbers; a sentence has not.
-                is_row = n_numbers(line) >= 2 or (in_sites and n_words == n_columns)
+                n_found = n_numbers(line)
+                # Among the sites a row has as many values as columns, or hangs on the row above; a sentence does not.
+                whole = len(line.split()) == n_columns and n_found >= 2
+                is_row = whole or (n_found >= 3 and bool(self.lines[end - 1])) if in_sites else n_found >= 2
                 if not is_row and not looks_real:
                     return None
                 if not is_row and (in_sites or not self.lines[end - 1]):

@@ -92,6 +92,7 @@ WRAPPINGS = {
     "cif": CIF,
     "cif in a fence": f"```cif\n{CIF}```",
     "cif in prose": f"As a CIF:\n\n{CIF}\nThis is the CsCl type.",
+    "cif before words that look like a row": f"{CIF}\nIt has {'very ' * 3}few atoms.\nAngles of 109.5 and 2.35 Å.",
     "cif in json": json.dumps({"cif": CIF}),
     "poscar and cif of one crystal": json.dumps({"poscar": POSCAR, "cif": CIF}),
     "broken poscar beside a good cif": json.dumps({"poscar": MISCOUNTED, "cif": CIF}),
