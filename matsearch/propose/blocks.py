@@ -195,7 +195,8 @@ class _Finder:
                 n_found = n_numbers(line)
                 # Among the sites a row has as many values as columns, or hangs on the row above; a sentence does not.
                 whole = len(line.split()) == n_columns and n_found >= 2
-                is_row = whole or (n_found >= 3 and bool(self.lines[end - 1])) if in_sites else n_found >= 2
+                hangs = bool(self.lines[end - 1]) and (n_found >= 3 or all(map(_is_atomic, line.split())))
+                is_row = whole or hangs if in_sites else n_found >= 2
                 if not is_row and not looks_real:
                     return None
                 if not is_row and (in_sites or not self.lines[end - 1]):

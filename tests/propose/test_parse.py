@@ -245,6 +245,13 @@ def test_a_cut_reply_keeps_the_crystals_before_the_cut():
         assert found[1:] in ([], ["truncated"])
 
 
+@pytest.mark.parametrize("fence", ["", "```cif\n"])
+def test_no_cut_of_a_cif_is_taken_for_a_smaller_crystal(fence):
+    for end in range(CIF.index("_cell_length_b"), len(CIF) - 1):
+        for entry in parse_reply(fence + CIF[:end]):
+            assert isinstance(entry, Rejection) or entry.composition == CSCL.composition
+
+
 def test_a_flood_of_crystals_is_cut_in_one_row():
     found = seen(POSCAR * (MAX_CRYSTALS + 5))
     assert len(found) == MAX_CRYSTALS + 1
