@@ -35,8 +35,10 @@ def structure_hash(structure: Structure) -> str:
 
 
 def _rounded(values: np.ndarray) -> list[str]:
-    # As text, and without -0, so that neither the platform's float printing nor a sign of zero changes the hash.
-    return [f"{value:.6f}" for value in (np.round(np.asarray(values, dtype=float), 6) + 0.0).ravel()]
+    # First to the 8 decimals that POSCAR and CIF are written with: a structure and its text then have one hash even
+    # where the 7th decimal is a 5. As text and without -0, so that no platform's float printing changes the hash.
+    written = np.round(np.asarray(values, dtype=float), 8)
+    return [f"{value:.6f}" for value in (np.round(written, 6) + 0.0).ravel()]
 
 
 @cache

@@ -166,15 +166,18 @@ def from_cif(text: str) -> Structure:
 
 
 def to_json(structure: Structure) -> str:
-    """One line of JSON: `lattice` (3 x 3, Å, vectors as rows), `species`, `frac_coords`, to 8 decimals.
+    """One line of JSON: `lattice` (3 x 3, Å, vectors as rows), `species`, `frac_coords`.
+
+    Every digit is written: what is read back is the same to the last bit, so that a resumed run goes on from exactly
+    the structures it had.
 
     Raises:
         TextError: `disordered`.
     """
     content = {
-        "lattice": (np.round(structure.lattice.matrix, 8) + 0.0).tolist(),
+        "lattice": (structure.lattice.matrix + 0.0).tolist(),
         "species": ordered_symbols(structure),
-        "frac_coords": (np.round(structure.frac_coords, 8) + 0.0).tolist(),
+        "frac_coords": (structure.frac_coords + 0.0).tolist(),
     }
     return json.dumps(content, separators=(",", ":"))
 

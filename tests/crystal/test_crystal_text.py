@@ -224,6 +224,12 @@ def test_cif_atoms_on_the_same_place_are_not_merged():
     assert from_cif(text).formula == "Na2 Cl1"
 
 
+def test_json_is_exact_to_the_last_bit(triclinic):
+    back = from_json(to_json(triclinic))
+    assert (back.lattice.matrix == triclinic.lattice.matrix).all()
+    assert (back.frac_coords == triclinic.frac_coords).all()
+
+
 def test_json_lattice_may_be_parameters():
     for lattice in ([4, 4, 4, 90, 90, 90], {"a": 4, "b": 4, "c": 4, "alpha": 90, "beta": 90, "gamma": 90}):
         text = json.dumps({"lattice": lattice, "species": ["Cs"], "frac_coords": [[0, 0, 0]]})

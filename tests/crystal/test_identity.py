@@ -5,6 +5,7 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from matsearch.crystal.identity import KnownStructures, same_crystal, structure_hash
+from matsearch.crystal.text import from_json, from_poscar, to_json, to_poscar
 
 
 def crystal(group: str, lattice: Lattice, species: list[str], coords: list[list[float]]) -> Structure:
@@ -111,3 +112,14 @@ def test_hash_is_the_same_on_every_machine():
     assert structure_hash(Structure(Lattice.cubic(4), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])) == (
         "463b00cfe74248584399e0a4e1ac0fae"
     )
+
+
+def test_a_structure_read_back_from_its_text_has_the_same_hash():
+    rng = np.random.default_rng(2)
+    for _ in range(20):
+        # Many numbers that lie within 5e-9 of the boundary between two roundings.
+        coords = rng.integers(0, 10**6, (8, 3)) / 1e6 + 5e-7 + rng.uniform(-4e-9, 4e-9, (8, 3))
+        lattice = Lattice(np.diag([5.0, 6.0, 7.0]) + rng.uniform(-1, 1, (3, 3)))
+        structure = Structure(lattice, ["Fe", "O"] * 4, coords)
+        for text in (from_json(to_json(structure)), from_poscar(to_poscar(structure))):
+            assert structure_hash(text) == structure_hash(structure)
