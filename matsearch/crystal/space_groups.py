@@ -13,8 +13,9 @@ class Group:
     """The operations of one space group in its conventional cell.
 
     Attributes:
-        rotations: [n_ops, 3, 3], centring translations included.
+        rotations: [n_ops, 3, 3], each once.
         translations: [n_ops, 3].
+        centring: [n_centring, 3] lattice points of the conventional cell.
         primitive: [3, 3] primitive lattice vectors as rows, in the conventional basis.
         views: Turns W [3, 3] and, for each, moves of the origin [n, 3] with which x -> W x + move leaves the operations
             as they are: the same crystal described in another, equally good way (its Euclidean normaliser; the hand
@@ -24,19 +25,25 @@ class Group:
 
     rotations: np.ndarray
     translations: np.ndarray
+    centring: np.ndarray
     primitive: np.ndarray
     views: list[tuple[np.ndarray, np.ndarray]]
     polar: np.ndarray
 
-    @property
-    def n_centring(self) -> int:
-        """Lattice points in the conventional cell."""
-        return round(1 / abs(float(np.linalg.det(self.primitive))))
-
     def images(self, points: np.ndarray) -> np.ndarray:
-        """[..., n_ops, 3] images of fractional coordinates [..., 3], not wrapped."""
+        """[..., n_ops, 3] images of fractional coordinates [..., 3], not wrapped, centring left out."""
         turned: np.ndarray = points @ self.rotations.reshape(-1, 3).T
         return turned.reshape(*points.shape[:-1], -1, 3) + self.translations
+
+    def nearest(self, vectors: np.ndarray) -> np.ndarray:
+        """Vectors [..., 3] less the lattice vector that lies, in primitive coordinates, nearest."""
+        reduced = vectors @ np.linalg.inv(self.primitive)
+        short: np.ndarray = (reduced - np.round(reduced)) @ self.primitive
+        return short
+
+    def offsets(self, points: np.ndarray) -> np.ndarray:
+        """[..., n_ops, 3] from each point to the nearest copy of each of its images; zero for those that are itself."""
+        return self.nearest(self.images(points) - points[..., None, :])
 
     def snap(self, points: np.ndarray, tolerance: float) -> np.ndarray:
         """Points [..., 3] moved onto the special positions they are nearly on.
@@ -44,8 +51,7 @@ class Group:
         These are the points whose images lie within the tolerance, which is one of fractional coordinates.
         """
         for _ in range(6):
-            offsets = self.images(points) - points[..., None, :]
-            offsets -= np.round(offsets)
+            offsets = self.offsets(points)
             near = (np.abs(offsets) <= tolerance).all(axis=-1, keepdims=True)
             move = (offsets * near).sum(axis=-2) / near.sum(axis=-2)
             points = points + move
@@ -53,9 +59,15 @@ class Group:
                 break
         return points
 
+    def multiplicity(self, points: np.ndarray) -> np.ndarray:
+        """[...] atoms of the primitive cell in the orbits of points [..., 3] that are exactly where they should be."""
+        n_self = (np.abs(self.offsets(points)) < 1e-5).all(axis=-1).sum(axis=-1)
+        counts: np.ndarray = len(self.rotations) // n_self
+        return counts
+
     def orbit(self, point: np.ndarray) -> np.ndarray:
-        """[multiplicity, 3] distinct images of a point in the conventional cell, within [0, 1)."""
-        images = self.images(point)
+        """[n, 3] distinct images of a point in the conventional cell, within [0, 1)."""
+        images = (self.images(point)[:, None, :] + self.centring[None, :, :]).reshape(-1, 3)
         # The small irrational-like offset keeps exact fractions off the edges of the bins.
         bins = np.floor((images + 3.1415e-6) * 1e5).astype(np.int64) % 100_000
         _, first = np.unique(bins, axis=0, return_index=True)
@@ -73,8 +85,10 @@ def space_group(number: int) -> Group:
     identity = np.eye(3)
     centring = translations[(rotations == identity).all(axis=(1, 2))]
     polar = (rotations == identity).all(axis=(0, 1))
+    rotations, first = np.unique(rotations, axis=0, return_index=True)
+    translations = translations[first]
     views = _views(_lattice_rotations(number, len(centring)), rotations, translations, centring, polar)
-    return Group(rotations, translations, _primitive_vectors(centring), views, polar)
+    return Group(rotations, translations, centring, _primitive_vectors(centring), views, polar)
 
 
 def _primitive_vectors(centring: np.ndarray) -> np.ndarray:
@@ -111,24 +125,22 @@ def _views(
 
     (W, s) (R, t) (W, s)^-1 = (R', W t + s - R' s) with R' = W R W^-1 must be in the group.
     """
-    point_group, first = np.unique(rotations, axis=0, return_index=True)
-    offsets = translations[first]
-    is_chiral = bool((np.linalg.det(point_group) > 0).all())
+    is_chiral = bool((np.linalg.det(rotations) > 0).all())
     steps = [np.zeros(1) if free else np.arange(24) / 24 for free in polar]
     all_moves = np.stack(np.meshgrid(*steps, indexing="ij"), axis=-1).reshape(-1, 3)
     views: list[tuple[np.ndarray, np.ndarray]] = []
     for turn in sorted(candidates, key=lambda rotation: not (rotation == np.eye(3)).all()):
-        is_known = any((np.linalg.inv(known) @ turn == point_group).all(axis=(1, 2)).any() for known, _ in views)
+        is_known = any((np.linalg.inv(known) @ turn == rotations).all(axis=(1, 2)).any() for known, _ in views)
         if is_known or (is_chiral and np.linalg.det(turn) < 0):
             continue
         moves = all_moves
-        for rotation, offset in zip(point_group, offsets, strict=True):
+        for rotation, offset in zip(rotations, translations, strict=True):
             turned = np.round(turn @ rotation @ np.linalg.inv(turn))
-            match = (point_group == turned).all(axis=(1, 2))
+            match = (rotations == turned).all(axis=(1, 2))
             if not match.any():
                 moves = moves[:0]
                 break
-            wanted = turn @ offset - offsets[int(np.argmax(match))]
+            wanted = turn @ offset - translations[int(np.argmax(match))]
             moved = (moves @ (turned - np.eye(3)).T - wanted)[:, None, :] - centring[None, :, :]
             moves = moves[(np.abs(moved - np.round(moved)) < 1e-6).all(axis=2).any(axis=1)]
         if len(moves):

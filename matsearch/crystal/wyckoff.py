@@ -113,7 +113,7 @@ def encode(lattice: np.ndarray, frac_coords: np.ndarray, numbers: list[int]) -> 
     orbits = _find_orbits(group, np.array(dataset.std_cell.positions), symbols)
     counts: dict[str, int] = {}
     for symbol, points in orbits:
-        counts[symbol] = counts.get(symbol, 0) + len(points) // group.n_centring
+        counts[symbol] = counts.get(symbol, 0) + len(points) // len(group.centring)
     if max(counts.values()) > MAX_COUNT:
         raise ValueError(f"more than {MAX_COUNT} atoms of one element in the primitive cell: {counts}")
     tokens = ["crystal"]

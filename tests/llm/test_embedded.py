@@ -5,7 +5,14 @@ import pytest
 from matsearch.crystal.wyckoff import ELEMENTS, from_compact, vocabulary
 from matsearch.errors import BackendRequestError
 from matsearch.llm.base import load_backend
-from matsearch.llm.embedded.grammar import LineGrammar, grammar_for
+from matsearch.llm.embedded.grammar import (
+    LEAST_ORBITS,
+    LineGrammar,
+    can_hold,
+    grammar_for,
+    least_multiplicities,
+    multiplicities,
+)
 from matsearch.llm.embedded.words import model_words, prompt_words
 from matsearch.records import Prompt
 
@@ -112,6 +119,21 @@ def test_grammar_offers_no_site_twice():
         assert word in grammar.allowed
         grammar.accept(word)
     assert list(grammar.allowed) == ["59/120", "1/2", "61/120"]  # all three are read as 1/2
+
+
+@pytest.mark.parametrize("number", [1, 14, 62, 139, 146, 166, 194, 199, 216, 225, 227, 230])
+def test_least_orbits_are_those_of_the_whole_grid(number):
+    least = least_multiplicities(number)
+    assert least.min() == LEAST_ORBITS[number - 1]
+    for x in (0, 7, 15, 20, 33, 40, 60):
+        assert least[x] == multiplicities(number, x).min()
+
+
+def test_space_group_must_have_orbits_for_the_composition():
+    assert can_hold(225, [1, 1])
+    assert not can_hold(227, [1, 2])
+    assert can_hold(62, [4, 8])
+    assert not can_hold(62, [4, 6])
 
 
 def test_every_element_of_the_grammar_is_a_word():

@@ -2,17 +2,18 @@
 
 The model chooses among the words that can still lead to a crystal: elements and composition that the prompt asks for,
 the right number of lattice parameters for the space group, and an end when, and only when, the orbits add up.
-The coordinates of a site lead to an orbit that has no more atoms than are left and overlaps no other. Where the first
-coordinate leaves none, the line ends with a composition that does not agree, and reading it says so.
+The coordinates of a site lead to an orbit that has no more atoms than are left and, if possible, overlaps no other.
+Where the space group has none, the line ends with a composition that does not agree, and reading it says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
 
+from matsearch.crystal.checks import least_distance
 from matsearch.crystal.space_groups import space_group
 from matsearch.crystal.wyckoff import (
     ANGLES,
@@ -27,8 +28,18 @@ from matsearch.crystal.wyckoff import (
     n_free_lengths_and_angles,
 )
 
-MIN_DISTANCE = 0.9
-"""Å. Not a rule of validity: it keeps two atoms off one site, and spares the shortest bonds (O-H 0.96 Å)."""
+LEAST_ORBITS = tuple(
+    int(digit)
+    for digit in (
+        "111211212121222122421112122242224212212221212212222424244224"
+        "442212221212421424121112221212442244121222222412241222122212"
+        "121222222422424224122413311111333311122121212121663321121663"
+        "32122212121222111441212144121214441112261222122418"
+    )
+)
+"""Fewest atoms of the primitive cell in an orbit, space group by space group; a test derives them again."""
+# Where not all orbits are multiples of the smallest: the greatest common divisor.
+_DIVISORS = {199: 2, 214: 2, 220: 2, 230: 4}
 
 _STEPS = {text: step for step, text in enumerate(COORDINATES)}
 
@@ -76,7 +87,7 @@ class LineGrammar:
     def _accept_composition(self, word: str) -> None:
         if word == ":":
             self._part = "lattice"
-            self.allowed = SPACE_GROUPS
+            self.allowed = tuple(name for name in SPACE_GROUPS if can_hold(int(name[2:]), self._left.values()))
         elif word in COUNTS:
             self._left[self._element] = int(word)
             if self._room is not None:
@@ -130,14 +141,15 @@ class LineGrammar:
             assert self._sites is not None
             self._steps.append(_STEPS[word])
             if len(self._steps) == 3:
-                self._left[self._element] -= self._sites.occupy(*self._steps)
+                self._left[self._element] -= self._sites.occupy(self._element, self._steps)
                 self._after_orbit()
             else:
-                fitting = self._sites.next_steps(self._steps, room=self._left[self._element])
+                fitting = self._sites.next_steps(self._element, self._steps, room=self._left[self._element])
                 self.allowed = tuple(COORDINATES[step] for step in fitting) or COORDINATES
         else:
             self._element, self._steps = word, []
-            self.allowed = COORDINATES
+            first = np.flatnonzero(least_multiplicities(self._number) <= self._left[word])
+            self.allowed = tuple(COORDINATES[step] for step in first) or COORDINATES
 
     def _after_orbit(self) -> None:
         open_elements = tuple(element for element, count in self._left.items() if count > 0)
@@ -156,12 +168,13 @@ class Sites:
         self._metric = np.outer([a, b, c], [a, b, c]) * np.array(
             [[1, cosines[2], cosines[1]], [cosines[2], 1, cosines[0]], [cosines[1], cosines[0], 1]]
         )
-        self._taken = np.zeros((0, 3))
+        self._taken: list[tuple[str, np.ndarray]] = []
 
-    def next_steps(self, steps: Sequence[int], *, room: int) -> list[int]:
+    def next_steps(self, element: str, steps: Sequence[int], *, room: int) -> list[int]:
         """Second or third coordinates, in grid steps, that lead to an orbit of at most `room` atoms.
 
-        A third coordinate must also keep the orbit away from itself and from the atoms that are there.
+        A third coordinate should also keep the orbit's atoms apart, and away from those that are there, by what
+        `check_structure` asks; where none does, all that fit by number are given.
         """
         n_atoms = multiplicities(self._number, steps[0])
         if len(steps) == 1:
@@ -171,25 +184,31 @@ class Sites:
             return []
         grid = np.stack([np.full(len(small), steps[0]), np.full(len(small), steps[1]), small], axis=1) / GRID
         points = self._group.snap(grid, SNAP)
-        offsets = self._group.images(points) - points[:, None, :]
-        offsets -= np.round(offsets)
+        offsets = self._group.offsets(points)
         is_self = (np.abs(offsets) < 1e-5).all(axis=2)
-        is_free = ((self._squares(offsets) >= MIN_DISTANCE**2) | is_self).all(axis=1)
-        to_taken = points[:, None, :] - self._taken[None, :, :]
-        to_taken -= np.round(to_taken)
-        is_apart = (self._squares(to_taken) >= MIN_DISTANCE**2).all(axis=1)
-        return [int(step) for step in small[is_free & is_apart]]
+        is_apart = ((self._squares(offsets) >= least_distance(element, element) ** 2) | is_self).all(axis=1)
+        for taken, orbit in self._taken:
+            offsets = self._group.nearest(points[:, None, :] - orbit[None, :, :])
+            is_apart &= (self._squares(offsets) >= least_distance(element, taken) ** 2).all(axis=1)
+        return [int(step) for step in (small[is_apart] if is_apart.any() else small)]
 
-    def occupy(self, x: int, y: int, z: int) -> int:
+    def occupy(self, element: str, steps: Sequence[int]) -> int:
         """Take the orbit of a site; the atoms of the primitive cell that it holds."""
-        orbit = self._group.orbit(self._group.snap(np.array([x, y, z]) / GRID, SNAP))
-        self._taken = np.concatenate([self._taken, orbit])
-        return len(orbit) // self._group.n_centring
+        orbit = self._group.orbit(self._group.snap(np.array(steps) / GRID, SNAP))
+        self._taken.append((element, orbit))
+        return len(orbit) // len(self._group.centring)
 
     def _squares(self, offsets: np.ndarray) -> np.ndarray:
         """Squared lengths in Å^2 of fractional vectors [..., 3]."""
         squares: np.ndarray = np.einsum("...i,ij,...j->...", offsets, self._metric, offsets)
         return squares
+
+
+def can_hold(number: int, counts: Iterable[int]) -> bool:
+    """Whether a space group has orbits that add up to these numbers of atoms in the primitive cell."""
+    least = LEAST_ORBITS[number - 1]
+    divisor = _DIVISORS.get(number, least)
+    return all(count >= least and count % divisor == 0 for count in counts)
 
 
 @lru_cache(maxsize=1000)
@@ -198,12 +217,36 @@ def multiplicities(number: int, x: int) -> np.ndarray:
     group = space_group(number)
     counts = np.empty((GRID, GRID), dtype=np.int16)
     steps = np.arange(GRID)
-    for y in range(GRID):  # row by row: all at once would take 100 MB for a cubic group
+    for y in range(GRID):  # row by row: the whole plane would take 100 MB for a cubic group
         grid = np.stack([np.full(GRID, x), np.full(GRID, y), steps], axis=1) / GRID
-        points = group.snap(grid, SNAP)
-        offsets = group.images(points) - points[:, None, :]
-        n_self = (np.abs(offsets - np.round(offsets)) < 1e-5).all(axis=2).sum(axis=1)
-        counts[y] = len(group.rotations) // n_self // group.n_centring
+        counts[y] = group.multiplicity(group.snap(grid, SNAP))
+    return counts
+
+
+@lru_cache(maxsize=230)
+def least_multiplicities(number: int) -> np.ndarray:
+    """[x] fewest atoms of the primitive cell in an orbit with that first coordinate, in grid steps.
+
+    Special positions have coordinates that are multiples of 1/24, or such a multiple away from those before them (or
+    from twice, or half of them); any other value is as good as one in general.
+    """
+    group = space_group(number)
+    constants = np.arange(24) / 24
+    general_y, general_z = 0.1357924, 0.2718281
+
+    def least(x: float, related: tuple[float, ...]) -> int:
+        ys = np.concatenate([constants + start for start in (0.0, *related)] + [[general_y]])
+        fewest = len(group.rotations)
+        for y in ys:
+            zs = np.concatenate([constants + start for start in (0.0, *related, y, -y)] + [[general_z]])
+            points = np.stack([np.full(len(zs), x), np.full(len(zs), y), zs], axis=1)
+            fewest = min(fewest, int(group.multiplicity(points).min()))
+        return fewest
+
+    in_general = 0.0654321
+    counts = np.full(GRID, least(in_general, (in_general, -in_general, 2 * in_general, in_general / 2)))
+    for index, x in enumerate(constants):
+        counts[index * GRID // 24] = least(float(x), ())
     return counts
 
 
