@@ -3,7 +3,7 @@
 A prompt is one line of tokens, as the templates in `prompts/compact` render it:
 
     crossover <crystal> <crystal> from Li Mg O child
-    mutate <crystal> child
+    mutate <crystal> within 12 child
     explore from Li Mg O within 12 child
     predict K 1 Zn 1 F 3 child
 
