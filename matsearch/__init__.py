@@ -27,7 +27,22 @@ _PUBLIC = {
     "score": "matsearch.evaluation",
 }
 
-__all__ = ["__version__", *sorted(_PUBLIC)]
+__all__ = [
+    "Campaign",
+    "Completion",
+    "MatsearchError",
+    "Prediction",
+    "Prompt",
+    "Rejection",
+    "Relaxed",
+    "Stage",
+    "__version__",
+    "load_potential",
+    "objective",
+    "parse_reply",
+    "relax",
+    "score",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
+    ConfigDict,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -36,8 +37,10 @@ SYMBOLS = frozenset(
 )
 
 
-class Section(BaseModel, frozen=True, extra="forbid"):
+class Section(BaseModel):
     """A table of the campaign file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class SpaceSettings(Section):
@@ -266,8 +269,8 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
         if isinstance(before, dict) and isinstance(after, dict):
             lines += differences(before, after, f"{prefix}{key}.")
         elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
-            numbered = [dict(enumerate(values)) for values in (before, after)]
-            lines += differences(*({str(i): v for i, v in one.items()} for one in numbered), f"{prefix}{key}.")
+            by_number = [{str(i): value for i, value in enumerate(values)} for values in (before, after)]
+            lines += differences(by_number[0], by_number[1], f"{prefix}{key}.")
         else:
             lines.append(f"{prefix}{key}: {before!r} -> {after!r}")
     return lines

@@ -50,7 +50,9 @@ def import_path(kind: str, path: str) -> Any:
     """
     module_name, _, attribute = path.rpartition(":")
     try:
-        module = _import_file(Path(module_name)) if module_name.endswith(".py") else importlib.import_module(module_name)
+        module = (
+            _import_file(Path(module_name)) if module_name.endswith(".py") else importlib.import_module(module_name)
+        )
     except ModuleNotFoundError as err:
         # A missing import inside the module says its own name.
         raise ConfigError(f"{kind} {path!r}: no module named {err.name!r}; is it installed?") from err

@@ -32,7 +32,11 @@ def poscar(prototype: str, a: float, elements: tuple[str, str]) -> str:
     """A VASP 5 POSCAR of a binary prototype in its primitive cell."""
     centring, sites = SITES[prototype]
     half = a / 2
-    cell = [[a, 0, 0], [0, a, 0], [0, 0, a]] if centring == "primitive" else [[0, half, half], [half, 0, half], [half, half, 0]]
+    cell = (
+        [[a, 0, 0], [0, a, 0], [0, 0, a]]
+        if centring == "primitive"
+        else [[0, half, half], [half, 0, half], [half, half, 0]]
+    )
     lines = [f"{elements[0]} {elements[1]} {prototype}", "1.0"]
     lines += [" ".join(f"{x:.6f}" for x in vector) for vector in cell]
     lines += [" ".join(elements), f"1 {len(sites) - 1}", "direct"]

@@ -103,12 +103,12 @@ def test_a_preset_lies_under_the_file(tmp_path):
 
 
 def test_overrides_are_toml_or_bare_words(tmp_path):
-    overrides = ["search.generations=2", "space.elements=['Na', 'Cl']", "llm.backend=scripted", "budget.relaxations = 5"]
+    overrides = ["search.generations=2", "space.elements=['Na', 'Cl']", "llm.backend=scripted", "budget.hours = 5"]
     config = load_config(write(tmp_path, "[llm]\nmodel = 'm'"), overrides)
     assert config.search.generations == 2
     assert config.space.elements == ["Cl", "Na"]
     assert (config.llm[0].backend, config.llm[0].model) == ("scripted", "m")
-    assert config.budget.relaxations == 5
+    assert config.budget.hours == 5
 
 
 @pytest.mark.parametrize("override", ["search.generations", "=3", "search..x=1", "space.elements=['Na"])

@@ -41,9 +41,7 @@ class Campaign:
         self._source = source
 
     @classmethod
-    def from_toml(
-        cls, path: str | Path, run_dir: str | Path | None = None, overrides: Sequence[str] = ()
-    ) -> Campaign:
+    def from_toml(cls, path: str | Path, run_dir: str | Path | None = None, overrides: Sequence[str] = ()) -> Campaign:
         """A campaign from its TOML file.
 
         Args:
@@ -95,11 +93,7 @@ class Campaign:
         with RunStore(self.run_dir, writable=False) as store:
             old, self.status = store.config, store.meta.get("status", "new")
         new = self.config.plain()
-        changed = [
-            line
-            for line in differences(old, new)
-            if not (budget_was_set and line.startswith("budget."))
-        ]
+        changed = [line for line in differences(old, new) if not (budget_was_set and line.startswith("budget."))]
         if changed:
             raise ConfigError(
                 f"{self.run_dir} holds a campaign with another configuration: {'; '.join(changed)}. "
@@ -116,12 +110,13 @@ class Campaign:
             MatsearchError: Something is wrong or broken; the message ends with the command that continues.
             KeyboardInterrupt: Ctrl-C; what was in flight is committed.
         """
+        progress = progress or Progress()
         parts = Parts.build(self.config)
         try:
             if not is_run_dir(self.run_dir):
                 RunStore.create(self.run_dir, *self._first_records())
-            with RunStore(self.run_dir, writable=True) as store, _stop_on_signal() as stopping:
-                self._continue(store, parts, progress or Progress(), stopping)
+            with RunStore(self.run_dir, writable=True) as store, _stop_on_signal(progress) as stopping:
+                self._continue(store, parts, progress, stopping)
         finally:
             parts.close()
         return self
@@ -144,6 +139,7 @@ class Campaign:
         directions = {goal.name: goal.direction for goal in parts.goals}
         described = [{**one, "direction": directions.get(one["name"], one["direction"])} for one in described]
         store.set_meta("objectives", json.dumps(described))
+        store.set_meta("attribution", parts.reference.attribution)
         store.set_meta("status", "running")
         ledger = Ledger(self.config.budget, earlier_hours=float(store.meta.get("hours", "0")))
         try:
@@ -222,17 +218,18 @@ class Campaign:
 
 
 @contextmanager
-def _stop_on_signal() -> Iterator[threading.Event]:
+def _stop_on_signal(progress: Progress) -> Iterator[threading.Event]:
     """The first Ctrl-C (or SIGTERM) asks to stop after the step; the second one stops at once."""
     stopping = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stopping
         return
 
-    def ask(signum: int, _frame: object) -> None:
+    def ask(_signum: int, _frame: object) -> None:
         if stopping.is_set():
-            raise KeyboardInterrupt("stopped at once")
+            raise KeyboardInterrupt("stopped at once; what was committed is kept")
         stopping.set()
+        progress.stopping()
 
     previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

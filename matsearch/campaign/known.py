@@ -19,9 +19,9 @@ class Identity:
     def __init__(self, reference: Reference) -> None:
         self._reference = reference
         self._loaded: set[str] = set()
-        self._phases = KnownStructures()
-        self._proposed = KnownStructures()
-        self._relaxed = KnownStructures()
+        self._phases: KnownStructures[str] = KnownStructures()
+        self._proposed: KnownStructures[int] = KnownStructures()
+        self._relaxed: KnownStructures[int] = KnownStructures()
 
     def add_proposed(self, candidate_id: int, structure: Structure) -> None:
         """Remember a candidate as proposed."""

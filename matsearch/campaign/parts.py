@@ -134,7 +134,11 @@ def _check_space(config: CampaignConfig, reference: Reference) -> None:
 
 def versions() -> dict[str, str]:
     """Versions of all that a result depends on."""
-    found = {"python": platform.python_version(), "platform": platform.platform(), "executable": sys.implementation.name}
+    found = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "executable": sys.implementation.name,
+    }
     for package in VERSIONED:
         found[package] = importlib.metadata.version(package)
     return found

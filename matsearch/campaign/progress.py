@@ -25,3 +25,6 @@ class Progress:
             outcomes: What became of its candidates.
             best: First of the population.
         """
+
+    def stopping(self) -> None:
+        """The user asked to stop; what is in flight is finished first."""

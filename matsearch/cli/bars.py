@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
 from matsearch.campaign.progress import Progress
@@ -50,7 +50,7 @@ class Lines(Progress):
         """Name the phase."""
         self._say(f"{what}: {total}")
 
-    def told(self, n_told: int, generation: int, outcomes: Sequence[Outcome], best: Individual | None) -> None:
+    def told(self, n_told: int, generation: int, outcomes: Sequence[Outcome], best: Individual | None) -> None:  # noqa: ARG002 - a hook
         """Count; speak when a generation is over."""
         if self._generation not in (None, generation):
             self._close()
@@ -65,6 +65,10 @@ class Lines(Progress):
         )
         self._counts.clear()
 
+    def stopping(self) -> None:
+        """Say that Ctrl-C was heard."""
+        self._say("stopping after what is in flight; Ctrl-C again stops at once")
+
     def end(self) -> None:
         """Speak for the last generation."""
         if self._generation is not None:
@@ -77,8 +81,8 @@ class Bars(Progress):
 
     def __init__(self, display: RichProgress) -> None:
         self._display = display
-        self._seeds: int | None = None
-        self._proposals: int | None = None
+        self._seeds: TaskID | None = None
+        self._proposals: TaskID | None = None
         self._scored = self._total = 0
         self._best: Individual | None = None
 
@@ -91,6 +95,10 @@ class Bars(Progress):
             if self._seeds is not None:
                 self._display.update(self._seeds, completed=self._display.tasks[self._seeds].total)
             self._proposals = task
+
+    def stopping(self) -> None:
+        """Say that Ctrl-C was heard."""
+        self._display.console.print("stopping after what is in flight; Ctrl-C again stops at once")
 
     def count(self, what: str, n: int = 1) -> None:
         """Candidates move the first bar until the second one is there."""
@@ -109,4 +117,6 @@ class Bars(Progress):
 def _best_text(best: Individual | None) -> str:
     if best is None:
         return ""
-    return f", first of the population: {best.relaxed.composition.reduced_formula} ({best.energy_above_hull:.3f} eV/atom)"
+    return (
+        f", first of the population: {best.relaxed.composition.reduced_formula} ({best.energy_above_hull:.3f} eV/atom)"
+    )

@@ -16,6 +16,7 @@ app = typer.Typer(
     help="Search for new crystals: an LLM proposes, a machine-learning potential relaxes and scores.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # plain help: rich would double the time it takes
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

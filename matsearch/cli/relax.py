@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from pymatgen.core import Structure
-
     from matsearch.records import Rejection, Relaxed
 
 

@@ -34,7 +34,11 @@ def read_structures(path: Path) -> list[Structure | Rejection]:
             else:
                 structures = [Structure.from_file(path)]
     except Exception as err:  # noqa: BLE001 - third-party readers raise every kind of error on a broken file
-        return [Rejection(Stage.PARSE, "unreadable", f"{path} is no crystal that could be read ({type(err).__name__}: {err})")]
+        return [
+            Rejection(
+                Stage.PARSE, "unreadable", f"{path} is no crystal that could be read ({type(err).__name__}: {err})"
+            )
+        ]
     return [_checked(structure, path) for structure in structures]
 
 

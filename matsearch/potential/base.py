@@ -55,8 +55,8 @@ class Potential(ABC):
         for number, structure in enumerate(structures):
             if missing := self.untrained(structure):
                 raise PotentialError(
-                    f"{self.name} was not trained on {', '.join(missing)} "
-                    f"(structure {number}, {structure.composition.reduced_formula}); take it out or use another potential"
+                    f"{self.name} was not trained on {', '.join(missing)} (structure {number}, "
+                    f"{structure.composition.reduced_formula}); take it out or use another potential"
                 )
 
 

@@ -34,7 +34,7 @@ def _environment(style: str) -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        autoescape=False,  # noqa: S701 - plain text, never HTML
+        autoescape=False,  # plain text, never HTML
     )
 
 

@@ -119,6 +119,4 @@ class Engine:
         self.n_told += 1
         newcomers = [outcome.result for outcome in outcomes if isinstance(outcome.result, Individual)]
         added = iter(self._population.add(newcomers))
-        return [
-            AddStatus.REJECTED if isinstance(outcome.result, Rejection) else next(added) for outcome in outcomes
-        ]
+        return [AddStatus.REJECTED if isinstance(outcome.result, Rejection) else next(added) for outcome in outcomes]

@@ -74,7 +74,8 @@ class RunStore:
         except (OSError, sqlite3.Error) as err:
             shutil.rmtree(partial, ignore_errors=True)
             raise StoreError(
-                f"cannot create the run folder {run_dir}: {err}; free some space or choose a writable place with --run-dir"
+                f"cannot create the run folder {run_dir}: {err}; "
+                f"free some space or choose a writable place with --run-dir"
             ) from err
 
     def close(self) -> None:
@@ -96,7 +97,7 @@ class RunStore:
             yield
         except sqlite3.Error as err:
             raise StoreError(
-                f"cannot write {self.run_dir / DATABASE}: {err}; everything committed so far is kept. "
+                f"cannot use {self.run_dir / DATABASE}: {err}; everything committed so far is kept. "
                 f"Mend that (free space, permissions) and continue with `matsearch run {self.run_dir}`"
             ) from err
 

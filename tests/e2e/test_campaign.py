@@ -19,7 +19,17 @@ def test_a_campaign_runs_from_prompt_to_report(write_campaign, tmp_path, command
     assert (run_dir / "report.html").read_text(encoding="utf-8").lower().startswith("<!doctype html>")
     assert list((run_dir / "best").glob("*.cif"))
     frame = ms.Campaign.open(run_dir).candidates()
-    for column in ("id", "parents", "generation", "operator", "model", "stage", "reason", "formula", "energy_above_hull"):
+    for column in (
+        "id",
+        "parents",
+        "generation",
+        "operator",
+        "model",
+        "stage",
+        "reason",
+        "formula",
+        "energy_above_hull",
+    ):
         assert column in frame
     assert len(frame) == 3 + 8
     assert set(frame["stage"]) <= {"scored", "relax", "score"}
@@ -47,26 +57,30 @@ def test_a_dry_run_shows_a_prompt_and_writes_nothing(write_campaign, tmp_path, c
     assert not (tmp_path / "run").exists()
 
 
+TIO, LITI = poscar("NaCl", 4.2, ("Ti", "O")), poscar("CsCl", 3.0, ("Li", "Ti"))
+LAST_SITE = "0.500000 0.500000 0.500000"
 BAD = {
     "garbage": ("lorem ipsum 1 2 3", "no_structure"),
     "empty": ("", "empty_reply"),
     "blank": (" \n\t ", "empty_reply"),
-    "wrong counts": (reply(poscar("NaCl", 4.2, ("Ti", "O")).replace("1 1\n", "1 2\n")), "count_mismatch"),
-    "not a number": (reply(poscar("NaCl", 4.2, ("Ti", "O")).replace("0.500000 0.500000 0.500000", "nan 0.5 0.5")), "not_finite"),
-    "unknown element": (reply(poscar("NaCl", 4.2, ("Ti", "O")).replace("Ti O\n", "Xx O\n")), "unknown_element"),
-    "overlap": (reply(poscar("NaCl", 4.2, ("Ti", "O")).replace("0.500000 0.500000 0.500000", "0.01 0 0")), "overlapping_atoms"),
-    "zero volume": (reply(poscar("CsCl", 3.0, ("Li", "Ti")).replace("0.000000 0.000000 3.000000", "3.0 0.0 0.0")), "zero_volume"),
+    "wrong counts": (reply(TIO.replace("1 1\n", "1 2\n")), "count_mismatch"),
+    "not a number": (reply(TIO.replace(LAST_SITE, "nan 0.5 0.5")), "not_finite"),
+    "unknown element": (reply(TIO.replace("Ti O\n", "Xx O\n")), "unknown_element"),
+    "overlap": (reply(TIO.replace(LAST_SITE, "0.01 0 0")), "overlapping_atoms"),
+    "zero volume": (reply(LITI.replace("0.000000 0.000000 3.000000", "3.0 0.0 0.0")), "zero_volume"),
     "outside": (reply(poscar("NaCl", 5.64, ("Na", "Cl"))), "outside_elements"),
     "not utf-8": ("\ufffd\ud800 \x00" + "x" * 50, "no_structure"),
-    "huge": ("9 " * 1_000_000, None),
-}  # fmt: skip
+    "huge": ("9 " * 1_000_000, "reply_too_long"),
+}
 
 
 def test_bad_replies_become_rows_with_reasons_and_the_run_goes_on(write_campaign, tmp_path):
     left_handed = poscar("CsCl", 3.2, ("Li", "Mg")).replace("0.000000 0.000000 3.200000", "0 0 -3.2")
     replies = [text for text, _ in BAD.values()] + [reply(left_handed)]
     path = write_campaign(
-        replies, search=f"generations = 1\npopulation = {len(replies)}\nparents_per_prompt = 1\nchildren_per_prompt = 1\nseeds = 2"
+        replies,
+        search=f"generations = 1\npopulation = {len(replies)}\nparents_per_prompt = 1\n"
+        "children_per_prompt = 1\nseeds = 2",
     )
     campaign = ms.Campaign.from_toml(path, run_dir=tmp_path / "run").run()
     frame = campaign.candidates()
@@ -80,7 +94,10 @@ def test_bad_replies_become_rows_with_reasons_and_the_run_goes_on(write_campaign
 
 
 def test_fewer_crystals_than_asked_for_are_rows_too(write_campaign, tmp_path):
-    path = write_campaign([reply(poscar("NaCl", 4.2, ("Ti", "O")))], search="generations = 1\npopulation = 2\nseeds = 2\nchildren_per_prompt = 3")
+    path = write_campaign(
+        [reply(poscar("NaCl", 4.2, ("Ti", "O")))],
+        search="generations = 1\npopulation = 2\nseeds = 2\nchildren_per_prompt = 3",
+    )
     frame = ms.Campaign.from_toml(path, run_dir=tmp_path / "run").run().candidates()
     assert list(frame[frame["generation"] == 1]["reason"][1:]) == ["missing", "missing"]
 
@@ -130,7 +147,7 @@ def test_a_full_disk_is_one_line_and_the_run_continues_after_it(write_campaign, 
         return connection
 
     monkeypatch.setattr(runs.sqlite3, "connect", small)
-    with pytest.raises(StoreError, match="full.*matsearch run"):
+    with pytest.raises(StoreError, match=r"full.*matsearch run"):
         ms.Campaign.from_toml(path, run_dir=run_dir).run()
     monkeypatch.setattr(runs.sqlite3, "connect", real)
     with RunStore(run_dir, writable=False) as store:
@@ -214,7 +231,9 @@ def test_a_missing_key_is_one_line_that_names_the_variable(tmp_path, write_campa
 
 def test_the_number_of_workers_changes_nothing(write_campaign, tmp_path):
     frames = [
-        ms.Campaign.from_toml(write_campaign(llm=f", concurrency = {n}, delay = {0.02 * n}"), run_dir=tmp_path / f"run{n}")
+        ms.Campaign.from_toml(
+            write_campaign(llm=f", concurrency = {n}, delay = {0.02 * n}"), run_dir=tmp_path / f"run{n}"
+        )
         .run()
         .candidates()
         for n in (1, 4)
