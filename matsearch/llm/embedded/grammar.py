@@ -154,7 +154,8 @@ class LineGrammar:
     def _after_orbit(self) -> None:
         open_elements = tuple(element for element, count in self._left.items() if count > 0)
         is_overfull = any(count < 0 for count in self._left.values())
-        self.allowed = ("end",) if is_overfull or not open_elements else open_elements
+        # Element by element, in the order of the composition, as all compact crystals are written.
+        self.allowed = ("end",) if is_overfull or not open_elements else open_elements[:1]
 
 
 class Sites:
@@ -173,24 +174,34 @@ class Sites:
     def next_steps(self, element: str, steps: Sequence[int], *, room: int) -> list[int]:
         """Second or third coordinates, in grid steps, that lead to an orbit of at most `room` atoms.
 
-        A third coordinate should also keep the orbit's atoms apart, and away from those that are there, by what
-        `check_structure` asks; where none does, all that fit by number are given.
+        They should also keep the orbit's atoms apart, and away from those that are there, by what `check_structure`
+        asks; where none does, all that fit by number are given.
         """
-        n_atoms = multiplicities(self._number, steps[0])
+        fits = multiplicities(self._number, steps[0]) <= room
         if len(steps) == 1:
-            return [int(step) for step in np.flatnonzero((n_atoms <= room).any(axis=1))]
-        small = np.flatnonzero(n_atoms[steps[1]] <= room)
-        if len(small) == 0:
+            # Rows with many choices are looked at through a sieve that holds all special positions.
+            is_looked_at = fits & ((fits.sum(axis=1) <= 24)[:, None] | (np.arange(GRID) % 5 == 0)[None, :])
+            second, third = np.nonzero(is_looked_at)
+            choices = second
+        else:
+            third = np.flatnonzero(fits[steps[1]])
+            second, choices = np.full(len(third), steps[1]), third
+        if len(third) == 0:
             return []
-        grid = np.stack([np.full(len(small), steps[0]), np.full(len(small), steps[1]), small], axis=1) / GRID
-        points = self._group.snap(grid, SNAP)
+        is_apart = self._are_apart(element, np.stack([np.full(len(third), steps[0]), second, third], axis=1))
+        return [int(step) for step in np.unique(choices[is_apart] if is_apart.any() else choices)]
+
+    def _are_apart(self, element: str, steps: np.ndarray) -> np.ndarray:
+        """[n] whether the orbits of sites [n, 3] keep the least distances."""
+        points = self._group.snap(steps / GRID, SNAP)
         offsets = self._group.offsets(points)
         is_self = (np.abs(offsets) < 1e-5).all(axis=2)
-        is_apart = ((self._squares(offsets) >= least_distance(element, element) ** 2) | is_self).all(axis=1)
+        is_far = self._squares(offsets) >= least_distance(element, element) ** 2
+        is_apart: np.ndarray = np.all(is_far | is_self, axis=1)
         for taken, orbit in self._taken:
             offsets = self._group.nearest(points[:, None, :] - orbit[None, :, :])
             is_apart &= (self._squares(offsets) >= least_distance(element, taken) ** 2).all(axis=1)
-        return [int(step) for step in (small[is_apart] if is_apart.any() else small)]
+        return is_apart
 
     def occupy(self, element: str, steps: Sequence[int]) -> int:
         """Take the orbit of a site; the atoms of the primitive cell that it holds."""
