@@ -61,8 +61,8 @@ class Proposer:
         a child.
         """
         shown = [one for member in parents.members if (one := self._shown(member, style)) is not None]
-        # A parent that the compact text cannot hold is left out; with none left there is nothing to vary.
-        template = parents.operator if shown or not parents.members else "explore"
+        # A parent that the compact text cannot hold is left out; with none to vary, something new is asked for.
+        template = parents.operator if shown or parents.operator == "predict" else "explore"
         user = render(style, template, self._variables(shown, parents.n_children))
         system = system_text(style)
         n_samples, n_crystals = (parents.n_children, 1) if style == "compact" else (1, parents.n_children)

@@ -243,3 +243,27 @@ def test_the_number_of_workers_changes_nothing(write_campaign, tmp_path):
 
 def test_good_replies_are_what_they_seem():
     assert all(len(ms.parse_reply(text)) == 2 for text in good_replies())
+
+
+def test_with_a_lag_and_two_models_the_order_of_arrival_changes_nothing(write_campaign, tmp_path):
+    frames = []
+    for n in (1, 3):
+        path = write_campaign(search="generations = 3\npopulation = 4\nseeds = 3\nchildren_per_prompt = 2\nlag = 2")
+        one = f'[[llm]]\nbackend = "scripted"\nmodel = "a"\noptions = {{ replies = "replies.jsonl", concurrency = {n} }}\n'
+        two = one.replace('"a"', '"b"').replace(" }", f", delay = {0.05 * n} }}") + "weight = 2.0\n"
+        text = path.read_text()
+        path.write_text(text[: text.index("[llm]")] + one + two + text[text.index("[search]") :])
+        frames.append(ms.Campaign.from_toml(path, run_dir=tmp_path / f"run{n}").run().candidates())
+    assert frames[0].equals(frames[1])
+    assert {"a", "b"} <= set(frames[0]["model"])
+
+
+def test_a_prediction_asks_for_one_composition_and_never_shows_it(write_campaign, tmp_path):
+    path = write_campaign(preset="matsearch", more='task = "predict"')
+    path.write_text(path.read_text().replace('elements = ["Li", "Mg", "Ti", "O"]', 'composition = "MgO"'))
+    frame = ms.Campaign.from_toml(path, run_dir=tmp_path / "run").run().candidates()
+    assert "MgO" not in set(frame.loc[frame["generation"] == 0, "formula"])
+    proposed = frame[frame["generation"] > 0]
+    assert (proposed["operator"] == "predict").all()
+    assert set(proposed.loc[proposed["stage"] == "scored", "formula"]) == {"MgO"}
+    assert "wrong_composition" in set(proposed["reason"])
