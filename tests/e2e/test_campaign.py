@@ -249,7 +249,8 @@ def test_with_a_lag_and_two_models_the_order_of_arrival_changes_nothing(write_ca
     frames = []
     for n in (1, 3):
         path = write_campaign(search="generations = 3\npopulation = 4\nseeds = 3\nchildren_per_prompt = 2\nlag = 2")
-        one = f'[[llm]]\nbackend = "scripted"\nmodel = "a"\noptions = {{ replies = "replies.jsonl", concurrency = {n} }}\n'
+        options = f'{{ replies = "replies.jsonl", concurrency = {n} }}'
+        one = f'[[llm]]\nbackend = "scripted"\nmodel = "a"\noptions = {options}\n'
         two = one.replace('"a"', '"b"').replace(" }", f", delay = {0.05 * n} }}") + "weight = 2.0\n"
         text = path.read_text()
         path.write_text(text[: text.index("[llm]")] + one + two + text[text.index("[search]") :])
