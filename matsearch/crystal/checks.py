@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from matsearch.crystal.text import count_formula, ordered_symbols
+from matsearch.crystal.tokens import count_formula, ordered_symbols
 from matsearch.records import Rejection, Stage
 from matsearch.units import AMU_PER_A3_IN_G_PER_CM3
 

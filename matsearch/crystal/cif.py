@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from matsearch.crystal.text import (
+from matsearch.crystal.tokens import (
     TextError,
     build,
     count_formula,
     is_element,
     labelled_element,
+    ordered_symbols,
     parameter_matrix,
     quoted,
     read_number,
@@ -41,8 +42,13 @@ _SAME_SITE = 0.1
 _MAX_IMAGES = 50_000
 
 
-def write_cif(structure: Structure, symbols: list[str]) -> str:
-    """CIF in P1 with every site listed."""
+def to_cif(structure: Structure) -> str:
+    """CIF in P1: every site listed, in order, fractional coordinates to 8 decimals.
+
+    Raises:
+        TextError: `disordered`.
+    """
+    symbols = ordered_symbols(structure)
     lattice = structure.lattice
     formula = count_formula(symbols)
     lines = [f"data_{formula.replace(' ', '')}", "_symmetry_space_group_name_H-M   'P 1'"]
@@ -57,7 +63,7 @@ def write_cif(structure: Structure, symbols: list[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def read_cif(text: str) -> Structure:
+def from_cif(text: str) -> Structure:
     """The first crystal of a CIF, with the atoms of the asymmetric unit multiplied by the file's own operations.
 
     Without listed operations those of the named space group are used (standard setting, origin choice 2),

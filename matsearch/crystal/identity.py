@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
-from matsearch.crystal.text import ordered_symbols
+from matsearch.crystal.tokens import ordered_symbols
 from matsearch.records import content_hash
 
 if TYPE_CHECKING:

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
-from matsearch.crystal.text import (
+from matsearch.crystal.tokens import (
     TextError,
     build,
     fractional,
     is_element,
     is_number,
     labelled_element,
+    ordered_symbols,
     quoted,
     read_number,
     require_element,
@@ -37,8 +38,13 @@ def _decimals(values: Sequence[float]) -> str:
     return "  ".join(f"{round(float(value), 8) + 0.0:12.8f}" for value in values)
 
 
-def write_poscar(structure: Structure, symbols: list[str]) -> str:
-    """VASP 5 POSCAR: fractional coordinates to 8 decimals, sites in their order, each line ending in its symbol."""
+def to_poscar(structure: Structure) -> str:
+    """VASP 5 POSCAR: fractional coordinates to 8 decimals, sites in their order, each line ending in its symbol.
+
+    Raises:
+        TextError: `disordered`.
+    """
+    symbols = ordered_symbols(structure)
     runs: list[tuple[str, int]] = []
     for symbol in symbols:
         if runs and runs[-1][0] == symbol:
@@ -80,7 +86,7 @@ class _Lines:
         return [read_number(token, f"line {self.number}", "bad_poscar") for token in tokens]
 
 
-def read_poscar(text: str) -> Structure:
+def from_poscar(text: str) -> Structure:
     """Read a POSCAR.
 
     Read: VASP 5 and VASP 4 (species then from the comment line or from the labels of all sites), a negative scale

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from matsearch.crystal.text import is_number, labelled_element
+from matsearch.crystal.tokens import is_number, labelled_element
 
 Kind = Literal["poscar", "cif", "compact"]
 

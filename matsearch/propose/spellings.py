@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from matsearch.crystal.text import TextError, is_element, labelled_element, quoted
+from matsearch.crystal.tokens import TextError, is_element, labelled_element, quoted
 from matsearch.propose.json_slips import CutString, JsonArray, JsonObject
 
 _LATTICE = (
