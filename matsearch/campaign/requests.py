@@ -67,9 +67,10 @@ class Requests:
         for llm, backend in enumerate(self._parts.backends):
             wanted = [(asked, i) for asked in block if asked.llm == llm for i in range(len(asked.prompts))]
             for start in range(0, len(wanted), backend.chunk):
-                chunk = wanted[start : start + backend.chunk]
-                # The replies of one call are committed together, so a chunk is stored as a whole or not at all.
-                if any(i not in asked.replies for asked, i in chunk):
+                # The replies of one call are committed together, so a chunk is stored as a whole or not at all,
+                # unless a budget once ended the block within it.
+                chunk = [(asked, i) for asked, i in wanted[start : start + backend.chunk] if i not in asked.replies]
+                if chunk:
                     self._queues[llm].append(chunk)
         self.send()
 

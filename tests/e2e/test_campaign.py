@@ -268,3 +268,23 @@ def test_a_prediction_asks_for_one_composition_and_never_shows_it(write_campaign
     assert (proposed["operator"] == "predict").all()
     assert set(proposed.loc[proposed["stage"] == "scored", "formula"]) == {"MgO"}
     assert "wrong_composition" in set(proposed["reason"])
+
+
+def test_a_proposal_budget_inside_a_batch_is_continued_without_asking_again(write_campaign, tmp_path, command):
+    path = write_campaign(preset="matsearch", more="[budget]\nproposals = 2")
+    text = path.read_text().replace('"scripted"', '"embedded"').replace('model = "script"\n', "")
+    path.write_text(text.replace('options = { replies = "replies.jsonl" }', ""))
+    run_dir = tmp_path / "run"
+    status, out, err = command("run", path, "--run-dir", run_dir)
+    assert status == 0 and "proposals (2)" in out, err
+    with RunStore(run_dir, writable=False) as store:
+        before = [tuple(row) for row in store.rows("SELECT key, reply_hash FROM replies ORDER BY proposal_id, sample")]
+    assert len(before) == 2
+    status, _, err = command("run", run_dir, "--set", "budget.proposals=100")
+    assert status == 0, err
+    with RunStore(run_dir, writable=False) as store:
+        after = [tuple(row) for row in store.rows("SELECT key, reply_hash FROM replies ORDER BY proposal_id, sample")]
+    assert after[:2] == before and len(after) == 8
+    path.write_text(path.read_text().replace("proposals = 2", ""))
+    whole = ms.Campaign.from_toml(path, run_dir=tmp_path / "whole").run().candidates()
+    assert ms.Campaign.open(run_dir).candidates().equals(whole)
