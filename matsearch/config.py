@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from matsearch.errors import ConfigError
+from matsearch.llm.base import find_backend
 from matsearch.records import Direction
 from matsearch.relaxation.settings import RelaxSettings
 from matsearch.search.settings import SearchSettings
@@ -40,7 +41,7 @@ SYMBOLS = frozenset(
 class Section(BaseModel):
     """A table of the campaign file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class SpaceSettings(Section):
@@ -75,14 +76,20 @@ class SpaceSettings(Section):
         from pymatgen.core import Composition
 
         try:
-            parsed = Composition(composition)
-            symbols = {element.symbol for element in parsed.elements}
+            parsed, symbols = Composition(composition), composition_elements(composition)
         except (ValueError, AttributeError) as err:
             raise ValueError(f"cannot be read as a formula: {err}") from err
         if not symbols or unknown_symbols(symbols):
             raise ValueError("cannot be read as a formula of known elements")
         formula: str = parsed.reduced_formula
         return formula
+
+
+def composition_elements(formula: str) -> set[str]:
+    """Element symbols of a formula."""
+    from pymatgen.core import Composition
+
+    return {element.symbol for element in Composition(formula).elements}
 
 
 def unknown_symbols(symbols: set[str]) -> list[str]:
@@ -171,6 +178,10 @@ class CampaignConfig(Section):
             raise ValueError(f"[[objectives]] names {', '.join(sorted(twice))} twice")
         if self.task == "predict" and self.space.composition is None:
             raise ValueError('task = "predict" needs [space] composition, such as "KZnF3"')
+        if self.space.composition is not None and self.space.elements is not None:
+            missing = composition_elements(self.space.composition) - set(self.space.elements)
+            if missing:
+                raise ValueError(f"[space] composition needs {', '.join(sorted(missing))}, which elements leaves out")
         if self.budget.usd is not None and any(llm.prices is None for llm in self.llm):
             raise ValueError("[budget] usd needs prices = { prompt = ..., completion = ... } in every [llm]")
         return self
@@ -222,7 +233,7 @@ def resolve_config(data: dict[str, Any], source: str, folder: Path | None = None
         raise ConfigError(f"unknown preset {preset!r} in {source}; known presets: {', '.join(PRESETS)}")
     preset_text = resources.files("matsearch").joinpath("presets", f"{preset}.toml").read_text(encoding="utf-8")
     base = tomllib.loads(preset_text)
-    if "predict" in data.get("task", "") and "operators" not in data.get("search", {}):
+    if data.get("task") == "predict":
         base.setdefault("search", {})["operators"] = {"predict": 1.0}
     merged = _laid_over(_with_llm_list(base), _with_llm_list(data))
     _refuse_unknown_keys(CampaignConfig, merged, [], source)
@@ -332,27 +343,39 @@ def _first_problem(err: ValidationError, source: str) -> str:
 
 
 def _with_absolute_paths(config: CampaignConfig, folder: Path) -> CampaignConfig:
-    """Values that name a file beside the campaign file, made absolute, so that a run continues from anywhere."""
-
-    def absolute(value: Any) -> Any:
-        if isinstance(value, str) and value and "\n" not in value and len(value) < 1024:
-            path = folder / value
-            if not Path(value).is_absolute() and path.exists() and value not in (".", ".."):
-                return str(path)
-        return value
+    """Values that name a file, taken from the campaign file's folder, so that a run continues from anywhere."""
 
     def module(name: str) -> str:
         """`"mod:Attr"` with `mod.py` beside the campaign file, as `"/folder/mod.py:Attr"`."""
-        path, colon, attribute = name.partition(":")
+        path, colon, attribute = name.rpartition(":")
         file = folder / (path if path.endswith(".py") else f"{path.replace('.', '/')}.py")
         return f"{file}:{attribute}" if colon and file.is_file() else name
 
+    def absolute(value: Any) -> Any:
+        if not isinstance(value, str) or Path(value).is_absolute():
+            return value
+        if ":" in value and not (folder / value).exists():
+            return module(value)  # a function, not a file
+        return str(folder / value)
+
     llms = []
     for llm in config.llm:
-        options = {key: absolute(value) for key, value in llm.options.items()}
-        # A model is a path only where it looks like one: "default" may well be a folder's name.
-        model = absolute(llm.model) if "/" in llm.model or llm.model.startswith(".") else llm.model
-        llms.append(llm.model_copy(update={"options": options, "model": model, "backend": module(llm.backend)}))
+        backend = module(llm.backend)
+        paths = find_backend(backend).path_options
+        options = {key: absolute(value) if key in paths else value for key, value in llm.options.items()}
+        # A model is a path only where it looks like one, and a hub id looks like one, too.
+        is_path = llm.model.startswith(".") or ("/" in llm.model and (folder / llm.model).exists())
+        model = absolute(llm.model) if is_path else llm.model
+        llms.append(llm.model_copy(update={"options": options, "model": model, "backend": backend}))
     objectives = [one.model_copy(update={"name": module(one.name)}) for one in config.objectives]
     potential = config.potential.model_copy(update={"name": module(config.potential.name)})
     return config.model_copy(update={"llm": llms, "objectives": objectives, "potential": potential})
+
+
+def changeable_options(config: CampaignConfig) -> set[str]:
+    """Keys, as `differences` writes them, that change no result: how the LLMs are reached."""
+    return {
+        f"llm.{number}.options.{option}"
+        for number, llm in enumerate(config.llm)
+        for option in find_backend(llm.backend).connection_options
+    }

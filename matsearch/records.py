@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -96,7 +96,7 @@ class Completion:
     Attributes:
         text: The reply, as it came. Undecodable bytes appear as U+FFFD.
         usage: Tokens.
-        finish_reason: `stop`, `length`, `refusal`, `not_utf8`, or what the endpoint says.
+        finish_reason: `stop`, `length`, `refusal`, `not_utf8`, `bad_response`, or what the endpoint says.
         model: The model that answered, as the endpoint names it.
         seconds: Wall time of the request.
     """
@@ -243,8 +243,3 @@ def content_hash(content: Any) -> str:
     """SHA-256 (first 32 hex digits) of JSON-like content, independent of key order."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def as_plain(record: Any) -> dict[str, Any]:
-    """A dataclass as a plain dict, for JSON."""
-    return asdict(record)

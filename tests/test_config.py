@@ -127,3 +127,28 @@ def test_paths_in_options_start_from_the_campaign_file(tmp_path):
     write(tmp_path, '"hello"', "replies.jsonl")
     config = load_config(write(tmp_path, "[llm]\nbackend = 'scripted'\noptions = { replies = 'replies.jsonl' }"))
     assert config.llm[0].options["replies"] == str(tmp_path / "replies.jsonl")
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "task=5",
+        "search=3",
+        "llm.weight=inf",
+        "relax.force_tol=inf",
+        "search.energy_floor=nan",
+        "search.operators={crossover=inf}",
+        "llm=3",
+        "llm.backend='json:dumps'",
+        "llm.backend='json:JSONDecoder'",
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_one_line(tmp_path, override):
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(tmp_path, ""), [override])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_composition_outside_the_elements_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="composition needs F, K, Zn"):
+        load_config(write(tmp_path, "[space]\nelements = ['O']\ncomposition = 'KZnF3'"))

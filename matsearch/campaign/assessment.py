@@ -59,9 +59,9 @@ class Assessment:
         self.pending = self._arrived = None
         arrived(future.result())
 
-    def close(self) -> None:
-        """Stop the thread; what is in work is waited for."""
-        self._thread.shutdown(wait=True, cancel_futures=True)
+    def close(self, *, wait: bool) -> None:
+        """Stop the thread, after what is in work or without it."""
+        self._thread.shutdown(wait=wait, cancel_futures=True)
 
     def _step(self, number: int) -> None:
         """Relax a candidate, score one objective, or finish; results that the store holds are taken from there."""
@@ -113,7 +113,11 @@ class Assessment:
     def _take_relaxation(self, number: int, key: str, result: Relaxed | Rejection) -> None:
         self._keys[number] = key
         if isinstance(result, Relaxed) and not result.converged:
-            detail = f"largest force {result.max_force:.3g} eV/Å after {result.n_steps} steps"
+            tol = self._parts.config.relax.force_tol
+            detail = (
+                f"{result.n_steps} steps; largest force on an atom {result.max_force:.3g} eV/Å, "
+                f"and atoms and cell must both be below {tol:g}"
+            )
             result = Rejection(Stage.RELAX, "unconverged", detail)
         if isinstance(result, Rejection):
             self._finish(number, result)
@@ -147,7 +151,7 @@ class Assessment:
         # Rounded, so that the last bits of an energy cannot turn a selection round.
         rounded = {name: round(value, 3) if name == HULL else float(f"{value:.4g}") for name, value in scores.items()}
         goals = {goal.name: rounded[goal.name] for goal in self._parts.goals}
-        return Individual(self._candidates[number], self._relaxed[number].structure, rounded[HULL], goals)
+        return Individual(self._candidates[number], self._relaxed[number].structure, rounded.get(HULL), goals)
 
     def _finish(self, number: int, result: Individual | Rejection) -> None:
         heapq.heappop(self._waiting)  # the one in work is always the smallest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import shlex
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -15,11 +16,19 @@ from matsearch.campaign.ledger import Ledger
 from matsearch.campaign.loop import Interrupted, Loop
 from matsearch.campaign.parts import Parts, versions
 from matsearch.campaign.progress import Progress
-from matsearch.config import BudgetSettings, CampaignConfig, apply_override, differences, load_config, resolve_config
+from matsearch.config import (
+    BudgetSettings,
+    CampaignConfig,
+    apply_override,
+    changeable_options,
+    differences,
+    load_config,
+    resolve_config,
+)
 from matsearch.errors import BackendError, ConfigError, MatsearchError, StoreError
 from matsearch.report.frame import candidates_frame
 from matsearch.report.page import write_report
-from matsearch.store import RunStore, is_run_dir
+from matsearch.store import RunStore, continue_command, is_run_dir
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,12 +85,15 @@ class Campaign:
         run_dir = Path(run_dir)
         with RunStore(run_dir, writable=False) as store:
             data, meta = store.config, store.meta
+        free = changeable_options(resolve_config(data, str(run_dir))) if overrides else set()
         for override in overrides:
             key = override.partition("=")[0].strip()
-            if key.partition(".")[0] != "budget":
+            # One [llm] needs no number in its key.
+            if not _is_one_of(key, {"budget"}) and key.replace("llm.", "llm.0.", 1) not in free and key not in free:
                 raise ConfigError(
                     f"--set {key}: a run that has begun can change only its budgets "
-                    f"({', '.join('budget.' + name for name in BudgetSettings.model_fields)}); start a new run for it"
+                    f"({', '.join('budget.' + name for name in BudgetSettings.model_fields)}) "
+                    f"and how its LLM is reached; start a new run for it"
                 )
             apply_override(data, override)
         campaign = cls(resolve_config(data, str(run_dir)), run_dir)
@@ -93,11 +105,12 @@ class Campaign:
         with RunStore(self.run_dir, writable=False) as store:
             old, self.status = store.config, store.meta.get("status", "new")
         new = self.config.plain()
-        changed = [line for line in differences(old, new) if not (budget_was_set and line.startswith("budget."))]
+        free = changeable_options(self.config) | ({"budget"} if budget_was_set else set())
+        changed = [line for line in differences(old, new) if not _is_one_of(line.partition(": ")[0], free)]
         if changed:
             raise ConfigError(
                 f"{self.run_dir} holds a campaign with another configuration: {'; '.join(changed)}. "
-                f"Continue that one with `matsearch run {self.run_dir}`, or name another folder with --run-dir"
+                f"Continue that one with `{continue_command(self.run_dir)}`, or name another folder with --run-dir"
             )
 
     def run(self, progress: Progress | None = None) -> Campaign:
@@ -114,6 +127,7 @@ class Campaign:
         parts = Parts.build(self.config)
         try:
             if not is_run_dir(self.run_dir):
+                parts.seed_phases()  # a space without any is said before there is a folder
                 RunStore.create(self.run_dir, *self._first_records())
             with RunStore(self.run_dir, writable=True) as store, _stop_on_signal(progress) as stopping:
                 self._continue(store, parts, progress, stopping)
@@ -134,22 +148,26 @@ class Campaign:
         return meta, {"campaign.toml": self._source, "resolved.json": resolved + "\n"}
 
     def _continue(self, store: RunStore, parts: Parts, progress: Progress, stopping: threading.Event) -> None:
-        store.set_meta("config", json.dumps(self.config.plain()))  # budgets may have changed
+        store.set_meta("config", json.dumps(self.config.plain()))  # budgets and time-outs may have changed
         described = [{"name": one.name, "unit": one.unit, "direction": one.direction} for one in parts.objectives]
         directions = {goal.name: goal.direction for goal in parts.goals}
         described = [{**one, "direction": directions.get(one["name"], one["direction"])} for one in described]
         store.set_meta("objectives", json.dumps(described))
-        store.set_meta("attribution", parts.reference.attribution)
+        if parts.reference is not None:
+            store.set_meta("attribution", parts.reference.attribution)
         store.set_meta("status", "running")
         ledger = Ledger(self.config.budget, earlier_hours=float(store.meta.get("hours", "0")))
         try:
             self.status = Loop(store, parts, ledger, progress, stopping.is_set).run()
-        except Interrupted as stop:
+        except (Interrupted, KeyboardInterrupt) as stop:
             self.status = "interrupted"
             store.set_meta("status", self.status)
-            raise KeyboardInterrupt(f"stopped; continue with `matsearch run {self.run_dir}`") from stop
+            how = str(stop) or "stopped"
+            raise KeyboardInterrupt(f"{how}; continue with `{continue_command(self.run_dir)}`") from stop
         except BackendError as err:
-            raise type(err)(f"{err}. Then continue with `matsearch run {self.run_dir}`") from err
+            raise type(err)(f"{err}. Then continue with `{continue_command(self.run_dir)}`") from err
+        finally:
+            store.set_meta("hours", repr(ledger.hours))
         store.set_meta("status", self.status)
         self.write_report(store)
 
@@ -166,7 +184,8 @@ class Campaign:
             return write_report(store)
         except OSError as err:
             raise StoreError(
-                f"cannot write the report in {self.run_dir}: {err}; mend that, then `matsearch report {self.run_dir}`"
+                f"cannot write the report in {self.run_dir}: {err}; mend that, then "
+                f"`matsearch report {shlex.quote(str(self.run_dir))}`"
             ) from err
 
     def candidates(self) -> pd.DataFrame:
@@ -217,6 +236,11 @@ class Campaign:
         }
 
 
+def _is_one_of(key: str, free: set[str]) -> bool:
+    """Whether a dotted key is, or lies in, one of the keys that may change."""
+    return any(key == one or key.startswith(f"{one}.") for one in free)
+
+
 @contextmanager
 def _stop_on_signal(progress: Progress) -> Iterator[threading.Event]:
     """The first Ctrl-C (or SIGTERM) asks to stop after the step; the second one stops at once."""
@@ -227,7 +251,7 @@ def _stop_on_signal(progress: Progress) -> Iterator[threading.Event]:
 
     def ask(_signum: int, _frame: object) -> None:
         if stopping.is_set():
-            raise KeyboardInterrupt("stopped at once; what was committed is kept")
+            raise KeyboardInterrupt("stopped at once, what was committed is kept")
         stopping.set()
         progress.stopping()
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Identity:
     """Judges novelty and uniqueness; judged in the order of the candidates, so that the first one counts."""
 
-    def __init__(self, reference: Reference) -> None:
+    def __init__(self, reference: Reference | None) -> None:
         self._reference = reference
         self._loaded: set[str] = set()
         self._phases: KnownStructures[str] = KnownStructures()
@@ -49,6 +49,8 @@ class Identity:
         return {"duplicate_of": self._relaxed.match(relaxed), "matched_known": self._known_phase(relaxed)}
 
     def _known_phase(self, structure: Structure) -> str | None:
+        if self._reference is None:
+            return None
         formula = structure.composition.reduced_formula
         if formula not in self._loaded:
             self._loaded.add(formula)

@@ -59,6 +59,10 @@ class Ledger:
         """Whether one more candidate may be relaxed."""
         return self.budget.relaxations is None or self.relaxations < self.budget.relaxations
 
+    def out_of_time(self) -> bool:
+        """Whether the hours are over."""
+        return self.budget.hours is not None and self.hours >= self.budget.hours
+
     def spent(self) -> str | None:
         """The first budget that is used up, as `name (spent of limit)`, or None."""
         for name in ("relaxations", "tokens", "usd", "hours"):

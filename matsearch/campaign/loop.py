@@ -13,7 +13,7 @@ import random
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from matsearch.campaign.assessment import Assessment
 from matsearch.campaign.known import Identity
@@ -23,12 +23,15 @@ from matsearch.campaign.progress import Progress
 from matsearch.campaign.requests import Asked, Requests
 from matsearch.campaign.rows import candidate_of, completion_of, reply_key
 from matsearch.crystal.identity import structure_hash
-from matsearch.crystal.text import to_json
+from matsearch.crystal.text import TextError, to_json
 from matsearch.errors import StoreError
 from matsearch.propose.templates import templates_hash
 from matsearch.records import Individual, Outcome, Parents, Rejection, Stage
 from matsearch.search import Engine
 from matsearch.store import RunStore
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
 
 
 class Interrupted(Exception):
@@ -73,13 +76,19 @@ class Loop:
             Interrupted: The user asked to stop.
             MatsearchError: Something that the campaign needs is broken.
         """
+        end = "finished"
         try:
             self._evolve(self._start())
         except BudgetSpent as spent:
-            return f"budget: {spent}"
-        finally:
+            end = f"budget: {spent}"
+        except KeyboardInterrupt:
+            self._close(wait=False)  # a second Ctrl-C: at once
+            raise
+        except BaseException:
             self._drain()
-        return "finished"
+            raise
+        self._drain()
+        return end
 
     # Seeds
 
@@ -109,7 +118,9 @@ class Loop:
             if isinstance(result, Individual):
                 seeds.append(result)
                 self._identity.add_relaxed(row["id"], result.relaxed)
-        return Engine(self._parts.config.search, self._parts.goals, seeds, self._parts.config.seed)
+        config = self._parts.config
+        target = config.space.composition if config.task == "predict" else None
+        return Engine(config.search, self._parts.goals, seeds, config.seed, target)
 
     # Proposals
 
@@ -206,7 +217,7 @@ class Loop:
         stored = self._store.rows(query, asked.parents.proposal)
         if stored:
             for row in stored:
-                if row["structure"] is not None and row["stage"] != Stage.NOVELTY:
+                if row["structure"] is not None and row["stage"] not in (Stage.CHECK, Stage.NOVELTY):
                     self._identity.add_proposed(row["id"], candidate_of(row).structure)
         else:
             rows = self._new_rows(asked)
@@ -222,7 +233,7 @@ class Loop:
         parents, search = asked.parents, self._parts.config.search
         rows: list[dict[str, Any]] = []
         for position, prompt in enumerate(asked.prompts):
-            for result in self._parts.proposer.read(prompt, asked.replies[position]):
+            for entry in self._parts.proposer.read(prompt, asked.replies[position]):
                 row: dict[str, Any] = {
                     "id": self._next_id + len(rows),
                     "proposal_id": parents.proposal,
@@ -232,15 +243,15 @@ class Loop:
                     "operator": parents.operator,
                     "model": self._parts.config.llm[asked.llm].model,
                 }
-                rejection = result if isinstance(result, Rejection) else None
-                if not isinstance(result, Rejection):
-                    row |= _structure_columns(result)
-                    if search.reject_known:
+                rejection = entry.rejection
+                if entry.structure is not None:
+                    row |= _structure_columns(entry.structure)
+                    if rejection is None and search.reject_known:
                         hidden = self._parts.config.task == "predict"
-                        rejection = self._identity.proposed_before(result, hidden=hidden)
+                        rejection = self._identity.proposed_before(entry.structure, hidden=hidden)
                     if rejection is None:
                         # At once, so that twins within one reply are seen as such.
-                        self._identity.add_proposed(row["id"], result)
+                        self._identity.add_proposed(row["id"], entry.structure)
                 if rejection is not None:
                     row |= {"stage": rejection.stage, "reason": rejection.reason, "detail": rejection.detail}
                 rows.append(row)
@@ -266,6 +277,8 @@ class Loop:
             Interrupted: The user asked to stop.
             BudgetSpent: Nothing is under way, and the budgets allow nothing more.
         """
+        if self._ledger.out_of_time():
+            raise BudgetSpent(self._ledger.spent())
         worked = False
         while not self._stopping() and self._assessment.work():
             worked = True
@@ -294,11 +307,16 @@ class Loop:
 
     def _drain(self) -> None:
         """Wait for what is in flight and commit it, so that nothing paid for is lost; then stop the threads."""
-        for future in [one for one in self._pending() if not one.cancel()]:
-            if future.exception() is None:
-                self._take(future)
-        self._requests.close()
-        self._assessment.close()
+        try:
+            for future in [one for one in self._pending() if not one.cancel()]:
+                if future.exception() is None:
+                    self._take(future)
+        finally:
+            self._close(wait=True)
+
+    def _close(self, *, wait: bool) -> None:
+        self._requests.close(wait=wait)
+        self._assessment.close(wait=wait)
 
     # Outcomes
 
@@ -328,10 +346,9 @@ class Loop:
         self._progress.told(engine.n_told, asked.parents.generation, outcomes, best)
 
 
-def _structure_columns(structure: Any) -> dict[str, Any]:
-    return {
-        "formula": structure.composition.reduced_formula,
-        "structure": to_json(structure),
-        "structure_hash": structure_hash(structure),
-        "stage": Stage.WAITING,
-    }
+def _structure_columns(structure: Structure) -> dict[str, Any]:
+    columns = {"formula": structure.composition.reduced_formula, "stage": Stage.WAITING}
+    try:
+        return {**columns, "structure": to_json(structure), "structure_hash": structure_hash(structure)}
+    except TextError:
+        return columns  # a refused crystal with shared sites: no such text

@@ -8,8 +8,8 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from matsearch.config import CampaignConfig
-from matsearch.errors import ConfigError
+from matsearch.config import CampaignConfig, composition_elements
+from matsearch.errors import ConfigError, MissingReferenceError
 from matsearch.llm.base import Backend, load_backend
 from matsearch.objectives.base import Objective, ObjectiveContext, load_objective
 from matsearch.potential.base import Potential, load_potential
@@ -30,6 +30,7 @@ class Parts:
 
     Attributes:
         backends: One for each `[[llm]]`.
+        reference: Known phases; None where the potential has none and no objective needs them.
         objectives: In the order of the configuration, `energy_above_hull` is added at the front where it is missing.
         goals: What selection sees: the configured objectives only.
         protocol: What, with structure and potential, determines a relaxation.
@@ -39,7 +40,7 @@ class Parts:
     backends: list[Backend]
     proposer: Proposer
     potential: Potential
-    reference: Reference
+    reference: Reference | None
     objectives: list[Objective]
     goals: list[Goal]
     protocol: dict[str, Any]
@@ -53,17 +54,20 @@ class Parts:
         """
         backends = [load_backend(llm.backend, llm.model, llm.options) for llm in config.llm]
         potential = load_potential(config.potential.name, config.potential.device)
-        reference = load_reference(config.potential.name)
-        _check_space(config, reference)
+        reference = _reference(potential.name, config)
         context = ObjectiveContext(potential=potential, reference=reference)
         wanted = {setting.name: load_objective(setting.name, context) for setting in config.objectives}
         goals = [
             Goal(wanted[setting.name].name, setting.direction or wanted[setting.name].direction, setting.weight)
             for setting in config.objectives
         ]
-        # The hull first: it is the cheapest, and what lies far from it needs no other score.
-        hull = wanted.get(HULL) or load_objective(HULL, context)
-        objectives = [hull, *(objective for objective in wanted.values() if objective.name != HULL)]
+        names = [objective.name for objective in wanted.values()]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ConfigError(f"[[objectives]] holds two objectives that are called {', '.join(sorted(twice))}")
+        objectives = [objective for objective in wanted.values() if objective.name != HULL]
+        if reference is not None:
+            # The hull first: it is the cheapest, and what lies far below it needs no other score.
+            objectives.insert(0, wanted.get(HULL) or load_objective(HULL, context))
         space = Space(
             frozenset(config.space.elements) if config.space.elements else None,
             config.space.max_atoms,
@@ -88,6 +92,8 @@ class Parts:
         from pymatgen.core import Composition
 
         space = self.config.space
+        if self.reference is None:
+            return []
         pool = self.reference.select(space.elements, space.max_atoms)
         if space.composition is not None:
             # Never the target itself: compounds of the same stoichiometry pattern show what it may look like.
@@ -119,17 +125,28 @@ class Parts:
             backend.close()
 
 
-def _check_space(config: CampaignConfig, reference: Reference) -> None:
-    from pymatgen.core import Composition
+def _reference(potential: str, config: CampaignConfig) -> Reference | None:
+    """Known phases in this potential's own energies, checked against the space.
 
+    Raises:
+        MissingReferenceError: There are none, and the campaign asks for the hull.
+        ConfigError: They do not cover the elements asked for.
+    """
+    try:
+        reference = load_reference(potential)
+    except MissingReferenceError:
+        if any(setting.name == HULL for setting in config.objectives):
+            raise
+        return None
     wanted = set(config.space.elements or ())
     if config.space.composition is not None:
-        wanted |= {element.symbol for element in Composition(config.space.composition).elements}
+        wanted |= composition_elements(config.space.composition)
     if missing := sorted(wanted - reference.elements):
         raise ConfigError(
-            f"[space] asks for {', '.join(missing)}, but the hull of {reference.potential} covers only "
+            f"[space] asks for {', '.join(missing)}, but the hull of {potential} covers only "
             f"{', '.join(sorted(reference.elements))}; choose among these"
         )
+    return reference
 
 
 def versions() -> dict[str, str]:

@@ -108,7 +108,7 @@ class Requests:
             self._ledger.add_reply(completion.usage, self._parts.config.llm[llm].prices)
         self._progress.count("replies", len(rows))
 
-    def close(self) -> None:
-        """Stop the threads; calls in flight are waited for."""
+    def close(self, *, wait: bool) -> None:
+        """Stop the threads, after the calls in flight or without them."""
         for pool in self._pools:
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.shutdown(wait=wait, cancel_futures=True)

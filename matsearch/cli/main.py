@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import warnings
@@ -50,4 +51,11 @@ def main() -> None:
         app()
     except MatsearchError as err:
         print(f"matsearch: {' '.join(str(err).split())}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except OSError as err:
+        if err.errno not in (errno.ENOSPC, errno.EPIPE):
+            raise
+        print(f"matsearch: the output could not be written: {err.strerror}", file=sys.stderr)
+        # What is still in the buffer cannot be written either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(2) from None

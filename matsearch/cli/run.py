@@ -42,7 +42,7 @@ def run(
         with watching() as progress:
             campaign.run(progress)
     except KeyboardInterrupt as stop:
-        typer.echo(f"matsearch: {stop or f'stopped; continue with `matsearch run {campaign.run_dir}`'}", err=True)
+        typer.echo(f"matsearch: {stop or 'stopped'}", err=True)
         if "at once" in str(stop):
             # Threads that wait for an endpoint would hold the process; every commit is on the disk already.
             os._exit(130)
@@ -63,11 +63,11 @@ def _print_end(run_dir: Path, status: str) -> None:
     from rich.console import Console
 
     from matsearch.report.text import text_report
-    from matsearch.store import RunStore
+    from matsearch.store import RunStore, continue_command
 
     with RunStore(run_dir, writable=False) as store:
         Console().print(text_report(store))
     typer.echo(f"report: {run_dir / 'report.html'}")
     if status.startswith("budget"):
         name = status.removeprefix("budget: ").partition(" ")[0]
-        typer.echo(f"stopped by the {status}; go on with: matsearch run {run_dir} --set budget.{name}=MORE")
+        typer.echo(f"stopped by the {status}; go on with: {continue_command(run_dir)} --set budget.{name}=MORE")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from inspect import isabstract
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, NonNegativeFloat, PositiveInt, ValidationError
@@ -20,8 +21,8 @@ BACKENDS = {
 }
 
 
-class SamplingOptions(BaseModel, frozen=True, extra="forbid"):
-    """Options every backend knows: what, with the model and the prompt, determines a reply."""
+class SamplingOptions(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """Options every backend knows: what, with the model and the prompt, determines a reply. No number is inf or NaN."""
 
     temperature: NonNegativeFloat = 1.0
     max_tokens: PositiveInt = 4096
@@ -32,6 +33,8 @@ class Backend(ABC):
 
     Attributes:
         Options: Its options; unknown ones are refused by name.
+        connection_options: Options that change no reply, such as a time-out; they may change while a campaign runs.
+        path_options: Options that name a file; a relative one starts from the campaign file's folder.
         style: `chat` reads `prompts/*`, `compact` reads `prompts/compact/*` and writes one crystal a reply.
         chunk: How many prompts belong into one call of `complete`. The replies of a call are stored together,
             and a call is always made with the same prompts, so that batched sampling is repeatable.
@@ -41,6 +44,8 @@ class Backend(ABC):
     Options: ClassVar[type[SamplingOptions]] = SamplingOptions
     style: ClassVar[Literal["chat", "compact"]] = "chat"
     name: ClassVar[str] = "backend"
+    connection_options: ClassVar[frozenset[str]] = frozenset()
+    path_options: ClassVar[frozenset[str]] = frozenset()
     chunk: int = 1
     concurrency: int = 1
 
@@ -75,13 +80,25 @@ class Backend(ABC):
         """Give back connections and threads."""
 
 
+def find_backend(name: str) -> type[Backend]:
+    """The class of a backend: a built-in name, an entry point or `"pkg.module:Attr"`.
+
+    Raises:
+        ConfigError: No backend goes by that name.
+    """
+    found = resolve("backend", name, BACKENDS)
+    if not (isinstance(found, type) and issubclass(found, Backend)) or isabstract(found):
+        raise ConfigError(f"backend {name!r} is {found!r}; expected a class derived from matsearch.llm.base.Backend")
+    return found
+
+
 def load_backend(name: str, model: str, options: dict[str, Any]) -> Backend:
     """The backend that goes by a name, an entry point or `"pkg.module:Attr"`.
 
     Raises:
         ConfigError: Unknown backend, or an option it does not know.
     """
-    backend_class: type[Backend] = resolve("backend", name, BACKENDS)
+    backend_class = find_backend(name)
     return backend_class(model, parse_options(backend_class, name, options))
 
 

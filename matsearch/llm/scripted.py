@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveInt
 
 from matsearch.errors import ConfigError
 from matsearch.llm.base import Backend, SamplingOptions
@@ -34,7 +34,7 @@ class ScriptedOptions(SamplingOptions, frozen=True):
     replies: list[str] | str
     style: Literal["chat", "compact"] = "chat"
     log: Path | None = None
-    delay: NonNegativeFloat = Field(default=0.0, allow_inf_nan=False)
+    delay: NonNegativeFloat = 0.0
     concurrency: PositiveInt = 1
 
 
@@ -47,6 +47,8 @@ class ScriptedBackend(Backend):
 
     Options = ScriptedOptions
     name = "scripted"
+    connection_options = frozenset({"log", "delay", "concurrency"})
+    path_options = frozenset({"replies", "log"})
 
     def __init__(self, model: str, options: ScriptedOptions) -> None:
         super().__init__(model, options)

@@ -37,6 +37,19 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
+class Read:
+    """One entry of a reply.
+
+    Attributes:
+        structure: The crystal, if one could be read.
+        rejection: Why it goes no further, or None.
+    """
+
+    structure: Structure | None = None
+    rejection: Rejection | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Proposer:
     """Writes the prompts of a campaign and reads its replies.
 
@@ -78,21 +91,23 @@ class Proposer:
             for sample in range(n_samples)
         ]
 
-    def read(self, prompt: Prompt, completion: Completion) -> list[Structure | Rejection]:
+    def read(self, prompt: Prompt, completion: Completion) -> list[Read]:
         """What one reply holds: as many entries as were asked for, or more if it holds more."""
         found = parse_reply(completion.text)
         if len(found) == 1 and isinstance(found[0], Rejection) and completion.finish_reason not in ("stop", "length"):
             found = [Rejection(Stage.PARSE, completion.finish_reason, found[0].detail)]
-        checked = [one if isinstance(one, Rejection) else self._checked(one) for one in found]
+        entries = [Read(rejection=one) if isinstance(one, Rejection) else self._checked(one) for one in found]
         reason = "reply_truncated" if completion.finish_reason == "length" else "missing"
         detail = f"asked for {prompt.n_crystals} crystals, the reply holds {len(found)}"
-        return checked + [Rejection(Stage.PARSE, reason, detail)] * (prompt.n_crystals - len(checked))
+        missing = Read(rejection=Rejection(Stage.PARSE, reason, detail))
+        return entries + [missing] * (prompt.n_crystals - len(entries))
 
-    def _checked(self, structure: Structure) -> Structure | Rejection:
+    def _checked(self, structure: Structure) -> Read:
         space = self.space
-        return (
-            check_structure(structure) or check_space(structure, space.elements, space.max_atoms, space.composition)
-        ) or structure
+        return Read(
+            structure,
+            check_structure(structure) or check_space(structure, space.elements, space.max_atoms, space.composition),
+        )
 
     def _shown(self, member: Individual, style: str) -> Shown | None:
         structure = member.relaxed if self.show == "relaxed" else member.candidate.structure

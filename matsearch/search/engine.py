@@ -23,13 +23,21 @@ class Engine:
         goals: What is minimised or maximised; every individual is scored for all of them.
         seeds: Scored known phases: the first population.
         seed: Seed of all choices.
+        target: Reduced formula that is looked for; crystals of it come before all others. None: none.
     """
 
-    def __init__(self, settings: SearchSettings, goals: Sequence[Goal], seeds: Sequence[Individual], seed: int) -> None:
+    def __init__(
+        self,
+        settings: SearchSettings,
+        goals: Sequence[Goal],
+        seeds: Sequence[Individual],
+        seed: int,
+        target: str | None = None,
+    ) -> None:
         self._settings = settings
         self._seed = seed
         self._population = Population(
-            settings.population, goals, settings.selection, unique_formula=settings.unique_formula
+            settings.population, goals, settings.selection, unique_formula=settings.unique_formula, target=target
         )
         self._population.add(seeds)
         self._groups: list[tuple[Individual, ...]] = []
@@ -40,11 +48,6 @@ class Engine:
     def members(self) -> list[Individual]:
         """The population, best first."""
         return list(self._population.members)
-
-    @property
-    def done(self) -> bool:
-        """Whether every proposal was asked for and told."""
-        return self.n_told == self._settings.n_proposals
 
     def horizon(self, proposal: int) -> int:
         """How many proposals must have been told when this one is asked for: no fewer, and no more."""

@@ -15,16 +15,22 @@ class Population:
         members: Best first.
     """
 
-    def __init__(self, capacity: int, goals: Sequence[Goal], selection: str, *, unique_formula: bool) -> None:
+    def __init__(
+        self, capacity: int, goals: Sequence[Goal], selection: str, *, unique_formula: bool, target: str | None = None
+    ) -> None:
         self._capacity = capacity
         self._goals = goals
         self._selection = selection
         self._unique_formula = unique_formula
+        self._target = target
         self.members: list[Individual] = []
 
     def add(self, newcomers: Sequence[Individual]) -> list[AddStatus]:
         """Let newcomers compete with the members; one status each, in order."""
         ranked = best_first([*self.members, *newcomers], self._goals, self._selection)
+        if self._target is not None:
+            # Seeds of other compositions only fill up what crystals of the target leave free.
+            ranked.sort(key=lambda one: one.relaxed.composition.reduced_formula != self._target)
         duplicates = set()
         if self._unique_formula:
             seen: set[str] = set()

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, NonNegativeFloat, PositiveInt, field_vali
 Operator = Literal["crossover", "mutate", "explore", "predict"]
 
 
-class SearchSettings(BaseModel, frozen=True, extra="forbid"):
+class SearchSettings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """How parents are chosen and how many children they get.
 
     Attributes:

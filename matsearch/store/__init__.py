@@ -1,5 +1,5 @@
 """The run store: everything that happened, as rows."""
 
-from matsearch.store.runs import DATABASE, RunStore, is_run_dir
+from matsearch.store.runs import DATABASE, RunStore, continue_command, is_run_dir
 
-__all__ = ["DATABASE", "RunStore", "is_run_dir"]
+__all__ = ["DATABASE", "RunStore", "continue_command", "is_run_dir"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from matsearch.errors import StoreError
-from matsearch.store.schema import migrate
+from matsearch.store.schema import check_layout, migrate
 
 DATABASE = "run.sqlite"
 
@@ -43,7 +44,9 @@ class RunStore:
                 self.connection.execute("PRAGMA journal_mode = WAL")
                 # A reply may have cost money: it is on the disk when the commit returns.
                 self.connection.execute("PRAGMA synchronous = FULL")
-                migrate(self.connection, str(path))
+            check_layout(self.connection, str(path))
+            if writable:
+                migrate(self.connection)
 
     @classmethod
     def create(cls, run_dir: Path, meta: Mapping[str, str], files: Mapping[str, str]) -> None:
@@ -54,8 +57,8 @@ class RunStore:
         Raises:
             StoreError: The folder exists, or cannot be written.
         """
-        if run_dir.exists():
-            raise StoreError(f"{run_dir} exists already; continue it with `matsearch run {run_dir}` or name another")
+        if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
+            raise StoreError(f"{run_dir} exists and is no empty folder; name another with --run-dir")
         partial = run_dir.parent / f".{run_dir.name}.partial-{os.getpid()}"
         try:
             run_dir.parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +69,7 @@ class RunStore:
             connection = sqlite3.connect(partial / DATABASE, isolation_level=None)
             try:
                 connection.execute("PRAGMA journal_mode = WAL")
-                migrate(connection, str(partial / DATABASE))
+                migrate(connection)
                 connection.executemany("INSERT INTO meta VALUES (?, ?)", list(meta.items()))
             finally:
                 connection.close()
@@ -75,7 +78,7 @@ class RunStore:
             shutil.rmtree(partial, ignore_errors=True)
             raise StoreError(
                 f"cannot create the run folder {run_dir}: {err}; "
-                f"free some space or choose a writable place with --run-dir"
+                f"choose a writable place with enough space with --run-dir"
             ) from err
 
     def close(self) -> None:
@@ -98,7 +101,7 @@ class RunStore:
         except sqlite3.Error as err:
             raise StoreError(
                 f"cannot use {self.run_dir / DATABASE}: {err}; everything committed so far is kept. "
-                f"Mend that (free space, permissions) and continue with `matsearch run {self.run_dir}`"
+                f"Mend that (free space, permissions) and continue with `{continue_command(self.run_dir)}`"
             ) from err
 
     @contextmanager
@@ -108,11 +111,11 @@ class RunStore:
             self.connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self.connection.execute("COMMIT")
             except BaseException:
                 if self.connection.in_transaction:
                     self.connection.execute("ROLLBACK")
                 raise
-            self.connection.execute("COMMIT")
 
     def insert(self, table: str, rows: Iterable[Mapping[str, Any]], *, ignore_existing: bool = False) -> None:
         """Insert rows inside an open transaction."""
@@ -151,8 +154,16 @@ class RunStore:
     @property
     def config(self) -> dict[str, Any]:
         """The resolved configuration of the campaign."""
-        config: dict[str, Any] = json.loads(self.meta["config"])
+        try:
+            config: dict[str, Any] = json.loads(self.meta["config"])
+        except (KeyError, json.JSONDecodeError) as err:
+            raise StoreError(f"the configuration in {self.run_dir / DATABASE} is damaged ({err})") from err
         return config
+
+
+def continue_command(run_dir: Path) -> str:
+    """What a person types to go on, ready for a shell."""
+    return f"matsearch run {shlex.quote(str(run_dir))}"
 
 
 def is_run_dir(path: Path) -> bool:

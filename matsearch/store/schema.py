@@ -103,17 +103,24 @@ MIGRATIONS: list[str] = [
 ]
 
 
-def migrate(connection: sqlite3.Connection, path: str) -> None:
-    """Bring a database up to date, one migration a transaction.
+def check_layout(connection: sqlite3.Connection, path: str) -> None:
+    """Refuse a database that this version cannot read.
 
     Raises:
-        StoreError: The file was written by a newer matsearch.
+        StoreError: The file was written by a newer matsearch, or holds no campaign.
     """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version == 0:
+        raise StoreError(f"{path} holds no campaign; start a new run in another folder")
     if version > len(MIGRATIONS):
         raise StoreError(
             f"{path} has layout {version}, this matsearch knows up to {len(MIGRATIONS)}; update matsearch to read it"
         )
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring a database up to date, one migration a transaction."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
     for number in range(version, len(MIGRATIONS)):
         # executescript commits what is open before it starts, so the transaction is written out.
         connection.executescript(f"BEGIN;{MIGRATIONS[number]};PRAGMA user_version = {number + 1};COMMIT;")

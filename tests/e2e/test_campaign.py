@@ -288,3 +288,101 @@ def test_a_proposal_budget_inside_a_batch_is_continued_without_asking_again(writ
     path.write_text(path.read_text().replace("proposals = 2", ""))
     whole = ms.Campaign.from_toml(path, run_dir=tmp_path / "whole").run().candidates()
     assert ms.Campaign.open(run_dir).candidates().equals(whole)
+
+
+def test_how_the_model_is_reached_may_change_while_a_campaign_runs(write_campaign, tmp_path, command):
+    run_dir = tmp_path / "run"
+    command("run", write_campaign(llm=", delay = 0.01"), "--run-dir", run_dir)
+    status, _, err = command("run", write_campaign(llm=", delay = 0.0, concurrency = 2"), "--run-dir", run_dir)
+    assert status == 0, err
+    status, _, err = command("run", run_dir, "--set", "llm.options.concurrency=3")
+    assert status == 0, err
+    status, _, err = command("run", write_campaign(llm=", temperature = 0.3"), "--run-dir", run_dir)
+    assert status == 2 and "llm.0.options.temperature" in err
+
+
+def test_a_log_beside_the_campaign_file_is_the_same_file_every_time(write_campaign, tmp_path, command, monkeypatch):
+    path, run_dir = write_campaign(llm=', log = "asked.jsonl"'), tmp_path / "run"
+    (tmp_path / "chat").mkdir()  # a folder that goes by an option's value
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for _ in range(2):
+        status, _, err = command("run", path, "--run-dir", run_dir)
+        assert status == 0, err
+    assert (tmp_path / "asked.jsonl").is_file()
+
+
+def test_a_space_without_known_phases_is_said_before_there_is_a_folder(write_campaign, tmp_path, command):
+    path, run_dir = write_campaign(), tmp_path / "run"
+    status, _, err = command(
+        "run", path, "--run-dir", run_dir, "--set", "space.elements=['Cs', 'N']", "--set", "space.max_atoms=1"
+    )
+    if status == 2:
+        assert "no known phase" in err and not run_dir.exists()
+    status, _, err = command("run", path, "--run-dir", run_dir, "--set", "space.max_atoms=8")
+    assert status == 0, err
+
+
+def test_an_empty_folder_may_become_a_run(write_campaign, tmp_path, command):
+    (tmp_path / "run").mkdir()
+    status, _, err = command("run", write_campaign(), "--run-dir", tmp_path / "run")
+    assert status == 0, err
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("mine")
+    status, _, err = command("run", write_campaign(), "--run-dir", tmp_path / "other")
+    assert status == 2 and "holds no campaign" in err
+
+
+def test_a_refused_crystal_can_still_be_looked_at(write_campaign, tmp_path, command):
+    run_dir = tmp_path / "run"
+    replies = [reply(TIO.replace(LAST_SITE, "0.01 0 0"))]
+    path = write_campaign(replies, search="generations = 1\npopulation = 2\nseeds = 2\nchildren_per_prompt = 1")
+    frame = ms.Campaign.from_toml(path, run_dir=run_dir).run().candidates()
+    row = frame[frame["reason"] == "overlapping_atoms"].iloc[0]
+    assert row["formula"] == "TiO"
+    status, out, _ = command("show", run_dir, row["id"])
+    assert status == 0 and "as proposed:" in out and "fate: check, overlapping_atoms" in out
+
+
+def test_an_hours_budget_stops_and_its_time_is_remembered(write_campaign, tmp_path, command):
+    path, run_dir = write_campaign(more="[budget]\nhours = 1e-9"), tmp_path / "run"
+    status, out, _ = command("run", path, "--run-dir", run_dir)
+    assert status == 0 and "hours" in out
+    with RunStore(run_dir, writable=False) as store:
+        assert float(store.meta["hours"]) > 0
+    status, _, err = command("run", run_dir, "--set", "budget.hours=5")
+    assert status == 0, err
+    whole = ms.Campaign.from_toml(write_campaign(name="whole"), run_dir=tmp_path / "whole").run().candidates()
+    assert ms.Campaign.open(run_dir).candidates().equals(whole)
+
+
+def test_a_prediction_keeps_crystals_of_its_target_as_parents(write_campaign, tmp_path):
+    path = write_campaign(preset="matsearch", more='task = "predict"')
+    path.write_text(path.read_text().replace('elements = ["Li", "Mg", "Ti", "O"]', 'composition = "MgO"'))
+    frame = ms.Campaign.from_toml(path, run_dir=tmp_path / "run").run().candidates()
+    found = frame[(frame["generation"] > 0) & (frame["stage"] == "scored")]
+    assert (found["add_status"] == "added").all()
+
+
+def test_two_objectives_of_one_name_are_refused(write_campaign, tmp_path, command):
+    (tmp_path / "mine.py").write_text(
+        "import matsearch as ms\n"
+        "@ms.objective(name='twin', unit='1', direction='min')\ndef a(structure):\n    return 1.0\n"
+        "@ms.objective(name='twin', unit='1', direction='max')\ndef b(structure):\n    return 2.0\n"
+    )
+    more = '[[objectives]]\nname = "mine:a"\n[[objectives]]\nname = "mine:b"'
+    status, _, err = command("run", write_campaign(more=more), "--run-dir", tmp_path / "run")
+    assert status == 2 and "twin" in err and not (tmp_path / "run").exists()
+
+
+def test_a_potential_without_a_hull_serves_objectives_that_need_none(write_campaign, tmp_path, command):
+    more = '[potential]\nname = "chgnet-r2scan"\n[[objectives]]\nname = "volume_per_atom"'
+    status, _, err = command("run", write_campaign(more=more), "--run-dir", tmp_path / "run")
+    assert status == 0, err
+    frame = ms.Campaign.open(tmp_path / "run").candidates()
+    assert frame["energy_above_hull"].isna().all()
+    assert frame.loc[frame["stage"] == "scored", "volume_per_atom"].gt(0).all()
+    status, _, err = command(
+        "run", write_campaign(more='[potential]\nname = "chgnet-r2scan"'), "--run-dir", tmp_path / "other"
+    )
+    assert status == 2 and "chgnet-r2scan" in err

@@ -17,8 +17,8 @@ from matsearch.store import RunStore, is_run_dir
 N_KILLS = 10
 
 
-def start(target, run_dir):
-    command = [sys.executable, "-m", "matsearch", "run", str(target)]
+def start(target, run_dir, *more):
+    command = [sys.executable, "-m", "matsearch", "run", str(target), *more]
     if target != run_dir:
         command += ["--run-dir", str(run_dir)]
     return subprocess.Popen(
@@ -29,6 +29,11 @@ def start(target, run_dir):
 def finish(process):
     _, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
+
+
+def seeds_are_scored(run_dir):
+    with RunStore(run_dir, writable=False) as store:
+        return store.row("SELECT count(*) FROM candidates WHERE stage = 'scored'")[0] >= 3
 
 
 def replies_of(run_dir):
@@ -95,4 +100,21 @@ def test_ctrl_c_finishes_the_step_and_prints_the_command_that_continues(write_ca
     n_before = len(replies_of(run_dir))
     finish(start(run_dir, run_dir))
     assert len(replies_of(run_dir)) >= n_before
+    assert (ms.Campaign.open(run_dir).candidates()["stage"] != "waiting").all()
+
+
+def test_a_second_ctrl_c_stops_at_once_and_loses_nothing(write_campaign, tmp_path):
+    run_dir = tmp_path / "run"
+    process = start(write_campaign(llm=", delay = 60"), run_dir)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (is_run_dir(run_dir) and seeds_are_scored(run_dir)):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=15)
+    assert process.returncode == 130
+    assert "Traceback" not in err and f"matsearch run {run_dir}" in err
+    assert ms.Campaign.open(run_dir).status == "interrupted"
+    finish(start(run_dir, run_dir, "--set", "llm.options.delay=0.0"))
     assert (ms.Campaign.open(run_dir).candidates()["stage"] != "waiting").all()
