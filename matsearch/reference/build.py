@@ -121,7 +121,7 @@ def source_structure(row: Any) -> Structure:
     return unpack(*pack(structure))
 
 
-class Workshop:
+class BuildStore:
     """The database of a build: what was computed, by the id of the phase."""
 
     def __init__(self, workdir: Path, potential_name: str) -> None:
@@ -233,32 +233,34 @@ def build(
     deadline = time.monotonic() + (float("inf") if minutes is None else 60.0 * minutes)
     phases = read_source(source, elements)
     potential = load_potential(potential_name, device=device)
-    workshop = Workshop(workdir, potential_name)
+    build_store = BuildStore(workdir, potential_name)
     try:
         say(f"{len(phases.table)} phases of {'-'.join(phases.elements)}, {phases.table.n_atoms.sum()} atoms")
-        compute_single_points(phases, potential, workshop)
-        pending = relax_until_settled(phases, potential, workshop, deadline, seeds)
-        write(phases, potential, workshop, out, pending)
+        compute_single_points(phases, potential, build_store)
+        pending = relax_until_settled(phases, potential, build_store, deadline, seeds)
+        write(phases, potential, build_store, out, pending)
     finally:
-        workshop.close()
+        build_store.close()
 
 
-def compute_single_points(phases: Phases, potential: Potential, workshop: Workshop) -> None:
+def compute_single_points(phases: Phases, potential: Potential, build_store: BuildStore) -> None:
     """The energy of every phase as listed."""
-    known = workshop.known()
+    known = build_store.known()
     missing = [index for index, phase_id in enumerate(phases.table["id"]) if phase_id not in known]
     done = 0
     for chunk in chunks(missing, phases.table.n_atoms.to_numpy()):
         structures = [source_structure(phases.table.iloc[index]) for index in chunk]
         predictions: list[Prediction] = potential.predict(structures)
         energies = [p.energy / len(s) for p, s in zip(predictions, structures, strict=True)]
-        workshop.add_single_points(list(phases.table["id"].iloc[chunk]), energies)
+        build_store.add_single_points(list(phases.table["id"].iloc[chunk]), energies)
         done += len(chunk)
         say(f"single points {done}/{len(missing)}")
-    workshop.fill(phases)
+    build_store.fill(phases)
 
 
-def relax_until_settled(phases: Phases, potential: Potential, workshop: Workshop, deadline: float, seeds: bool) -> int:
+def relax_until_settled(
+    phases: Phases, potential: Potential, build_store: BuildStore, deadline: float, seeds: bool
+) -> int:
     """Relax what may be on the hull, or serve as a seed; returns how many of the former were left when time ran out."""
     from matsearch.relaxation import relax
 
@@ -274,9 +276,9 @@ def relax_until_settled(phases: Phases, potential: Potential, workshop: Workshop
                 return len(to_relax(phases, seeds=False))
             structures = [source_structure(phases.table.iloc[index]) for index in chunk]
             results = relax(structures, potential, force_tol=FORCE_TOL, max_steps=MAX_STEPS)
-            workshop.add_relaxations(list(phases.table["id"].iloc[chunk]), results)
+            build_store.add_relaxations(list(phases.table["id"].iloc[chunk]), results)
             say(f"relaxed {len(chunk)}, {int(phases.tried.sum())} before, about {len(wanted)} wanted")
-            workshop.fill(phases)
+            build_store.fill(phases)
 
 
 def to_relax(phases: Phases, seeds: bool = True) -> list[int]:
@@ -297,19 +299,19 @@ def to_relax(phases: Phases, seeds: bool = True) -> list[int]:
     return [int(index) for index in lowest if untried[index] and sizes[index] <= LOWEST_MAX_ATOMS]
 
 
-def write(phases: Phases, potential: Potential, workshop: Workshop, out: Path, pending: int) -> None:
+def write(phases: Phases, potential: Potential, build_store: BuildStore, out: Path, pending: int) -> None:
     """One Parquet file: a row a phase, what it is in the metadata."""
     import json
 
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    relaxations = workshop.relaxations()
+    relaxations = build_store.relaxations()
     heights = phases.above_hull()
     rows = []
     for index, row in enumerate(phases.table.itertuples()):
         if not np.isfinite(heights[index]):
-            say(f"{row.id} {row.formula}: left out, {workshop.failure(row.id)}")
+            say(f"{row.id} {row.formula}: left out, {build_store.failure(row.id)}")
             continue
         packed = pack(source_structure(row))
         converged = False
