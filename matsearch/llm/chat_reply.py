@@ -13,6 +13,8 @@ from matsearch.records import Completion, Usage
 # A crystal needs a few hundred characters; what is longer than this is not worth storing.
 MAX_CHARACTERS = 2_000_000
 MAX_REASON = 300
+# No reply has more tokens than this; a larger count is a slip of the endpoint, and would not fit into a database.
+MAX_COUNT = 2**31
 
 # How endpoints say that they do not know a parameter, as opposed to: that its value is out of range.
 UNSUPPORTED = re.compile(
@@ -59,13 +61,17 @@ def undecodable_completion(raw: bytes) -> Completion:
     return Completion(text[:MAX_CHARACTERS], finish_reason="bad_response" if is_utf8 else "not_utf8")
 
 
-def error_reason(raw: bytes) -> str:
-    """What an error body says, in one short line."""
+def error_text(raw: bytes) -> str:
+    """What an error body says, in one line of any length."""
     body, _ = _load(raw)
     message = _message(body)
     if not message:
         message = re.sub(r"<[^>]*>", " ", decode(raw)[0])
-    line = " ".join(storable(message).split())
+    return " ".join(storable(message).split())
+
+
+def shortened(line: str) -> str:
+    """A line short enough for a message."""
     return line if len(line) <= MAX_REASON else line[: MAX_REASON - 3] + "..."
 
 
@@ -84,7 +90,7 @@ def error_code(raw: bytes) -> str:
 def unsupported_parameter(raw: bytes, sent: Collection[str]) -> str | None:
     """Which of the parameters that were sent the endpoint says it does not support."""
     error = _error(raw)
-    reason = error_reason(raw)
+    reason = shortened(error_text(raw))
     if not UNSUPPORTED.search(f"{error.get('code')} {reason}"):
         return None
     parameter = error.get("param")
@@ -143,4 +149,4 @@ def _usage(usage: Any) -> Usage:
 
 def _count(counts: Any, key: str) -> int | None:
     value = counts.get(key) if isinstance(counts, dict) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if type(value) is int and 0 <= value <= MAX_COUNT else None

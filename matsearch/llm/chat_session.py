@@ -21,6 +21,8 @@ T = TypeVar("T")
 
 # An endpoint that is there accepts a connection at once, however long it then takes to reply.
 CONNECT_TIMEOUT = 10.0
+# Closing waits no longer than this for connections to end in good manners; the thread is a daemon.
+CLOSE_TIMEOUT = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class ChatSession:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._client: AsyncOpenAI | None = None
         self._stop: asyncio.Event | None = None
+        self._pending: set[Future[Any]] = set()
 
     def run(self, jobs: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
         """Run coroutines on the session's loop and wait for all of them.
@@ -105,14 +108,20 @@ class ChatSession:
         return Answer(response.http_response.status_code, response.http_response.content)
 
     def close(self) -> None:
-        """Drop what is under way, close the connections, end the thread. May be called twice."""
+        """Drop what is under way, close the connections, end the thread. May be called twice.
+
+        Those who wait in `run` are released at once, however long their requests take to be cancelled.
+        """
         with self._lock:
             self._closed = True
+            pending = list(self._pending)
             thread, self._thread = self._thread, None
             if thread is None or self._loop is None or self._stop is None:
                 return
             self._loop.call_soon_threadsafe(self._stop.set)
-        thread.join()
+        for future in pending:
+            future.cancel()
+        thread.join(CLOSE_TIMEOUT)
 
     def _submit(self, jobs: Sequence[Coroutine[Any, Any, T]]) -> list[Future[T]]:
         # Under the lock, so that nothing is handed to a loop that is being closed.
@@ -124,7 +133,11 @@ class ChatSession:
             if self._thread is None:
                 self._start()
             assert self._loop is not None
-            return [asyncio.run_coroutine_threadsafe(job, self._loop) for job in jobs]
+            futures = [asyncio.run_coroutine_threadsafe(job, self._loop) for job in jobs]
+            self._pending.update(futures)
+        for future in futures:
+            future.add_done_callback(self._pending.discard)
+        return futures
 
     def _start(self) -> None:
         import openai

@@ -26,8 +26,9 @@ from matsearch.llm.base import Backend, SamplingOptions
 from matsearch.llm.chat_reply import (
     declares_error,
     error_code,
-    error_reason,
+    error_text,
     read_completion,
+    shortened,
     undecodable_completion,
     unsupported_parameter,
 )
@@ -44,6 +45,8 @@ MAX_BACKOFF = 30.0
 MAX_RETRY_AFTER = 300.0
 # A reply without a choice was perhaps paid for: ask again, but not as often as after a failure.
 BAD_REPLY_RETRIES = 2
+# So many of them in a row, each retried, and what answers is no longer the endpoint that once gave chat completions.
+MAX_BAD_REPLIES = 3
 
 
 class OpenAIOptions(SamplingOptions, frozen=True):
@@ -61,7 +64,7 @@ class OpenAIOptions(SamplingOptions, frozen=True):
 
     base_url: str = "https://api.openai.com/v1"
     api_key_env: str = Field(default="OPENAI_API_KEY", min_length=1)
-    timeout: PositiveFloat = Field(default=120.0, allow_inf_nan=False)
+    timeout: PositiveFloat = 120.0
     concurrency: PositiveInt = 8
     max_retries: NonNegativeInt = 4
     top_p: float | None = Field(default=None, gt=0, le=1)
@@ -101,6 +104,9 @@ class OpenAIBackend(Backend):
 
     Options = OpenAIOptions
     name = "openai"
+    connection_options = frozenset(
+        {"base_url", "api_key_env", "timeout", "concurrency", "max_retries", "requests_per_minute"}
+    )
     options: OpenAIOptions
 
     def __init__(self, model: str, options: OpenAIOptions) -> None:
@@ -118,6 +124,8 @@ class OpenAIBackend(Backend):
         self._limit_name = "max_tokens"
         self._unsupported: set[str] = set()
         self._answered = False
+        self._gave_completions = False
+        self._bad_replies = 0  # since the last completion
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -130,7 +138,7 @@ class OpenAIBackend(Backend):
         Raises:
             BackendAuthError: The endpoint refused the key.
             BackendRequestError: The endpoint refused the request.
-            BackendUnavailableError: The endpoint could not be reached or kept failing.
+            BackendUnavailableError: The endpoint could not be reached, kept failing, or gives no chat completions.
         """
         return self._session.run([self._ask(prompt, self.options.max_tokens) for prompt in prompts])
 
@@ -138,20 +146,15 @@ class OpenAIBackend(Backend):
         """Ask for a few tokens: address, key and model are right when they come.
 
         Raises:
-            BackendError: As `complete`; also when what answers does not speak Chat Completions.
+            BackendError: As `complete`.
         """
         try:
-            (completion,) = self._session.run([self._ask(Prompt("Say OK."), max_tokens=16)])
+            self._session.run([self._ask(Prompt("Say OK."), max_tokens=16)])
         except BackendRequestError as err:
             # A reasoning model that spent the few tokens on thinking is a model that answers.
             if "output limit was reached" in str(err):
                 return
             raise
-        if completion.finish_reason == "bad_response":
-            raise BackendUnavailableError(
-                f"{self.options.base_url} answers, but not with chat completions: "
-                f"{error_reason(completion.text.encode())!r}; check [llm] options.base_url"
-            )
 
     def close(self) -> None:
         """Close the connections and stop the thread; may be called twice."""
@@ -173,7 +176,11 @@ class OpenAIBackend(Backend):
 
     def _give_up(self, failure: Failure, tries: int) -> Completion:
         if failure.completion is not None:
-            return failure.completion
+            self._bad_replies += 1
+            # One odd body among good ones is a row. Before any good one, or again and again, it is the machinery: a
+            # wrong port, a login page, a proxy. As rows a whole campaign would be lost to it.
+            if self._gave_completions and self._bad_replies < MAX_BAD_REPLIES:
+                return failure.completion
         reason = f"{failure.reason} (tried {tries} times)" if tries > 1 else failure.reason
         raise failure.error(f"{self.options.base_url}, model {self.model!r}: {reason}; {failure.advice}")
 
@@ -239,9 +246,8 @@ class OpenAIBackend(Backend):
             return self._no_answer(answer)
         self._answered = True
         if answer.status < 300:
-            completion = read_completion(answer.body)
-            return completion if completion is not None else self._bad_reply(answer)
-        reason = f"HTTP {answer.status}: {self._without_key(error_reason(answer.body)) or 'no reason given'}"
+            return self._read_reply(answer)
+        reason = f"HTTP {answer.status}: {self._reason(answer) or 'no reason given'}"
         if answer.status in (401, 403):
             variable = self.options.api_key_env
             advice = f"check the key in {variable}" if self._key else f"put a valid key into {variable}"
@@ -266,15 +272,19 @@ class OpenAIBackend(Backend):
         retries = min(retries, 1) if answer.timed_out else retries
         return Failure(reason, advice, retries=retries, backoff="unreachable")
 
-    def _bad_reply(self, answer: Answer) -> Failure:
+    def _read_reply(self, answer: Answer) -> Completion | Failure:
+        completion = read_completion(answer.body)
+        if completion is not None:
+            self._gave_completions, self._bad_replies = True, 0
+            return self._keyless(completion)
         if declares_error(answer.body):
-            reason = f"HTTP {answer.status} with an error inside: {self._without_key(error_reason(answer.body))}"
+            reason = f"HTTP {answer.status} with an error inside: {self._reason(answer)}"
             advice = "check [llm] model and options, then continue the run"
             return Failure(reason, advice, retries=self.options.max_retries)
-        completion = undecodable_completion(answer.body)
-        completion = replace(completion, text=self._without_key(completion.text))
+        reason = f"expected a chat completion, got {self._reason(answer) or 'an empty body'!r}"
+        advice = "check [llm] options.base_url, then continue the run"
         retries = min(self.options.max_retries, BAD_REPLY_RETRIES)
-        return Failure("a reply without a chat completion", "", retries=retries, completion=completion)
+        return Failure(reason, advice, retries=retries, completion=self._keyless(undecodable_completion(answer.body)))
 
     def _rate_limited(self, answer: Answer, reason: str) -> Failure:
         retries = self.options.max_retries
@@ -284,6 +294,18 @@ class OpenAIBackend(Backend):
         elif answer.retry_after is not None and answer.retry_after > MAX_RETRY_AFTER:
             advice = f"it asks to wait {answer.retry_after:.0f} s: continue the run then"
         return Failure(reason, advice, retries=retries, backoff="rate_limited", wait=answer.retry_after)
+
+    def _reason(self, answer: Answer) -> str:
+        """What the body of an answer says. Shortened last: no part of a key may be left at the cut."""
+        return shortened(self._without_key(error_text(answer.body)))
+
+    def _keyless(self, completion: Completion) -> Completion:
+        return replace(
+            completion,
+            text=self._without_key(completion.text),
+            finish_reason=self._without_key(completion.finish_reason),
+            model=self._without_key(completion.model),
+        )
 
     def _without_key(self, text: str) -> str:
         """Text of the endpoint, which may repeat the key it was sent. A made-up key like `x` is no secret."""

@@ -2,6 +2,7 @@ import pytest
 from misbehaving_server import serving
 from real_server import save_tiny_chat_model
 
+from matsearch.errors import ConfigError
 from matsearch.llm import load_backend
 from matsearch.testing.llm import BackendContract
 
@@ -67,3 +68,9 @@ class TestEmbedded(BackendContract):
         backend = load_backend("embedded", "default", {})
         yield backend
         backend.close()
+
+
+@pytest.mark.parametrize("path", ["json:dumps", "json:JSONDecoder", "json:__name__", "matsearch.llm.base:Backend"])
+def test_what_is_no_backend_is_refused_by_name(path):
+    with pytest.raises(ConfigError, match=path):
+        load_backend(path, "tiny", {})

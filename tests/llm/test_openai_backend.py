@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from misbehaving_server import Deed, error, reply, serving
+from misbehaving_server import GOOD, Deed, error, reply, serving
 
 from matsearch.errors import (
     BackendAuthError,
@@ -301,11 +301,70 @@ def test_an_odd_reply_is_a_completion_and_not_asked_again(connect, body, text, f
     ],
     ids=["json", "html", "no-choice", "number", "null", "nothing", "binary", "echo"],
 )
-def test_a_body_that_stays_unreadable_becomes_a_row(connect, deed, finish_reason, text):
-    with serving(always=deed) as server:
-        (completion,) = ask(connect(server))
-        assert len(server.requests) == 3
+def test_a_body_that_stays_unreadable_after_good_replies_becomes_a_row(connect, deed, finish_reason, text):
+    with serving(GOOD, always=deed) as server:
+        backend = connect(server)
+        ask(backend)
+        (completion,) = ask(backend)
+        assert len(server.requests) == 1 + 3
     assert (completion.finish_reason, completion.text) == (finish_reason, text)
+
+
+@pytest.mark.parametrize(
+    ("body", "seen"),
+    [
+        (HTML.body, "Please log in"),
+        (b'data: {"choices": [{"delta": {"content": "Na"}}]}\n\ndata: [DONE]\n', "data: "),
+        (b'{"service": "metrics", "ok": true}', "metrics"),
+        (b"", "an empty body"),
+        (b"\xff\xfe\x00", "expected a chat completion"),
+    ],
+    ids=["login", "event-stream", "other-service", "empty", "binary"],
+)
+def test_an_endpoint_that_never_gave_a_chat_completion_ends_the_run(connect, body, seen):
+    with serving(always=Deed(body=body)) as server:
+        message = failure(connect(server), BackendUnavailableError)
+        assert len(server.requests) == 3
+        assert server.url in message
+    assert seen in message
+    assert "base_url" in message
+
+
+def test_an_endpoint_that_stops_giving_chat_completions_ends_the_run(connect):
+    with serving(GOOD, HTML, HTML, HTML, GOOD, always=HTML) as server:
+        backend = connect(server)
+        kinds = [ask(backend)[0].finish_reason for _ in range(5)]
+        assert kinds == ["stop", "bad_response", "stop", "bad_response", "bad_response"]
+        assert "Please log in" in failure(backend, BackendUnavailableError)
+
+
+def test_a_key_that_the_model_repeats_is_not_kept(connect):
+    body = reply(f"Authorization: Bearer {KEY}", finish_reason=f"stop {KEY}").replace(b"tiny-1", KEY.encode())
+    with serving(Deed(body=body)) as server:
+        (completion,) = ask(connect(server))
+    assert completion.text == "Authorization: Bearer ***"
+    assert KEY not in repr(completion)
+
+
+def test_no_part_of_a_key_is_left_where_a_reason_is_cut(connect):
+    with serving(always=error(400, "x" * 285 + KEY)) as server:
+        assert KEY[:8] not in failure(connect(server), BackendRequestError)
+
+
+@pytest.mark.parametrize("count", [10**30, 2**63, -1, 3.5, "3", True, None, [3]], ids=repr)
+def test_an_absurd_token_count_is_unknown(connect, count):
+    body = json.dumps(json.loads(reply("Na Cl")) | {"usage": {"prompt_tokens": count, "completion_tokens": 3}})
+    with serving(Deed(body=body.encode())) as server:
+        (completion,) = ask(connect(server))
+    assert completion.usage.prompt_tokens is None
+    assert completion.usage.completion_tokens == 3
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+@pytest.mark.parametrize("option", ["temperature", "timeout", "top_p", "requests_per_minute"])
+def test_an_option_that_is_not_finite_is_refused(option, value):
+    with pytest.raises(ConfigError, match=option):
+        load_backend("openai", "tiny", {"base_url": "http://localhost:1/v1", option: value})
 
 
 def test_a_reply_of_one_megabyte_arrives_whole(connect):
@@ -317,8 +376,10 @@ def test_a_reply_of_one_megabyte_arrives_whole(connect):
 
 @pytest.mark.parametrize("body", [reply("x" * 3_000_000), b"x" * 3_000_000], ids=["reply", "garbage"])
 def test_a_reply_beyond_all_measure_is_cut(connect, body):
-    with serving(always=Deed(body=body)) as server:
-        (completion,) = ask(connect(server))
+    with serving(GOOD, always=Deed(body=body)) as server:
+        backend = connect(server)
+        ask(backend)
+        (completion,) = ask(backend)
     assert len(completion.text) == 2_000_000
 
 
@@ -365,6 +426,31 @@ def test_closing_while_a_reply_is_awaited_ends_the_wait(connect):
         closer.join()
     with pytest.raises(BackendUnavailableError, match="closed"):
         ask(backend)
+
+
+def test_closing_releases_every_waiting_thread_at_once(connect):
+    ends = []
+
+    def wait_for_a_reply(backend):
+        try:
+            ask(backend)
+        except BackendError as err:
+            ends.append(str(err))
+
+    with serving(always=Deed(delay=30.0)) as server:
+        backend = connect(server, timeout=30, concurrency=2)
+        threads = [threading.Thread(target=wait_for_a_reply, args=(backend,)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        while server.busiest < 2:
+            time.sleep(0.01)
+        started = time.monotonic()
+        backend.close()
+        for thread in threads:
+            thread.join()
+        assert time.monotonic() - started < 2
+    assert len(ends) == 4
+    assert all("closed" in end for end in ends)
 
 
 def test_closing_leaves_no_thread_and_may_be_repeated(connect):

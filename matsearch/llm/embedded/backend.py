@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import PositiveInt
 
 from matsearch.errors import BackendRequestError
 from matsearch.llm.base import SamplingOptions
@@ -30,7 +31,7 @@ class EmbeddedOptions(TransformersOptions, frozen=True, extra="forbid"):
         device: The CPU: the same reply on every machine.
     """
 
-    max_tokens: int = 256
+    max_tokens: PositiveInt = 256
     dtype: Dtype = "float64"
     device: str = "cpu"
 
