@@ -18,13 +18,17 @@ from matsearch.crystal.tokens import (
     TextError,
     build,
     fractional,
+    is_coordinate,
     is_element,
     is_number,
     labelled_element,
     ordered_symbols,
     quoted,
+    read_coordinate,
     read_number,
     require_element,
+    row_tokens,
+    without_charge,
 )
 
 if TYPE_CHECKING:
@@ -69,7 +73,7 @@ class _Lines:
         """Tokens of the next line, or None at the end."""
         if self.number >= len(self.lines):
             return None
-        return re.split(r"[!#]", self.lines[self.number], maxsplit=1)[0].split()
+        return row_tokens(self.lines[self.number])
 
     def take(self, what: str) -> list[str]:
         tokens = self.peek()
@@ -85,13 +89,18 @@ class _Lines:
     def vector(self, tokens: Sequence[str]) -> list[float]:
         return [read_number(token, f"line {self.number}", "bad_poscar") for token in tokens]
 
+    def position(self, tokens: Sequence[str]) -> list[float]:
+        return [read_coordinate(token, f"line {self.number}", "bad_poscar") for token in tokens]
+
 
 def from_poscar(text: str) -> Structure:
     """Read a POSCAR.
 
     Read: VASP 5 and VASP 4 (species then from the comment line or from the labels of all sites), a negative scale
-    factor (the cell's volume), selective dynamics (flags dropped), Cartesian coordinates (times the scale factor),
-    a label behind each site (it must agree with the counts), velocities after a blank line (dropped).
+    factor (the cell's volume), three positive ones (of the x, y and z components), selective dynamics (flags dropped),
+    Cartesian coordinates (times the scale factor), a label behind each site (it must agree with the counts),
+    velocities after a blank line (dropped). Beyond VASP, as language models write it: ions for elements (`Ca2+`),
+    fractions for coordinates (`1/3`), commas between the numbers of a row.
 
     Raises:
         TextError: `bad_poscar`, `truncated`, `count_mismatch`, `not_finite`, `unknown_element`, `zero_volume` (volume
@@ -112,14 +121,16 @@ def from_poscar(text: str) -> Structure:
     return build(lattice, species, fractional(lattice, np.array(coords) * scale))
 
 
-def _read_lattice(lines: _Lines) -> tuple[np.ndarray, float]:
-    """Lattice vectors as rows, in Å, and the length scale that was applied."""
+def _read_lattice(lines: _Lines) -> tuple[np.ndarray, np.ndarray]:
+    """Lattice vectors as rows, in Å, and the scale [1] or [3] (of x, y, z) that was applied."""
     tokens = lines.take("scale factor")
-    if len(tokens) != 1:
-        lines.fail("expected one scale factor")
-    scale = lines.vector(tokens)[0]
-    if scale == 0:
+    if len(tokens) not in (1, 3):
+        lines.fail("expected one scale factor or three")
+    scale = np.array(lines.vector(tokens))
+    if len(scale) == 1 and scale[0] == 0:
         lines.fail("expected a scale factor other than 0")
+    if len(scale) == 3 and scale.min() <= 0:
+        lines.fail("expected three positive scale factors")
     rows = []
     for name in ("first", "second", "third"):
         tokens = lines.take(f"{name} lattice vector")
@@ -127,16 +138,16 @@ def _read_lattice(lines: _Lines) -> tuple[np.ndarray, float]:
             lines.fail(f"expected the {name} lattice vector (3 numbers)")
         rows.append(lines.vector(tokens))
     matrix = np.array(rows)
-    if scale < 0:
+    if scale[0] < 0:
         # VASP: a negative factor is the wanted volume in Å^3.
         volume = abs(np.linalg.det(matrix))
         if volume < 1e-8:
-            raise TextError("zero_volume", f"a cell of volume 0 cannot be scaled to {-scale:g} Å^3")
+            raise TextError("zero_volume", f"a cell of volume 0 cannot be scaled to {-scale[0]:g} Å^3")
         scale = (-scale / volume) ** (1 / 3)
     matrix = matrix * scale
     if not np.isfinite(matrix).all():
         raise TextError("not_finite", "the scaled lattice vectors are not finite")
-    return matrix, float(scale)
+    return matrix, scale
 
 
 def _read_species(lines: _Lines, comment: list[str]) -> tuple[list[str] | None, list[int]]:
@@ -148,8 +159,9 @@ def _read_species(lines: _Lines, comment: list[str]) -> tuple[list[str] | None, 
     if not _COUNT.match(tokens[0]):
         if any(is_number(token) for token in tokens):
             lines.fail("expected element symbols after three lattice vectors")
-        # `Fe_pv` and `Ti/a1b2` name a POTCAR behind the element.
-        symbols = [require_element(re.split(r"[_/]", token)[0], f"line {lines.number}") for token in tokens]
+        # `Fe_pv` and `Ti/a1b2` name a POTCAR behind the element, `Ca2+` a charge.
+        names = [without_charge(re.split(r"[_/]", token)[0]) for token in tokens]
+        symbols = [require_element(name, f"line {lines.number}") for name in names]
         tokens = lines.take("counts")
     if not tokens or not all(_COUNT.match(token) for token in tokens):
         lines.fail("expected whole numbers of atoms")
@@ -197,12 +209,12 @@ def _read_sites(lines: _Lines, n_atoms: int, selective: bool) -> tuple[list[list
     coords: list[list[float]] = []
     labels: list[str | None] = []
     while tokens := lines.peek():
-        if len(coords) == n_atoms and not is_number(tokens[0]):
+        if len(coords) == n_atoms and not is_coordinate(tokens[0]):
             break
         lines.number += 1
         if len(tokens) < 3:
             lines.fail("expected 3 coordinates")
-        position, rest = lines.vector(tokens[:3]), tokens[3:]
+        position, rest = lines.position(tokens[:3]), tokens[3:]
         if selective:
             if len(rest) < 3 or any(flag.upper().strip(".")[:1] not in ("T", "F") for flag in rest[:3]):
                 lines.fail("expected 3 flags T or F after the coordinates")

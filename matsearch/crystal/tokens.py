@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eEdD][+-]?[0-9]+)?\Z")
 _NOT_FINITE = re.compile(r"[+-]?(?:nan|inf|infinity)\Z", re.IGNORECASE)
 # An element with what people hang on it: Ag, Ag1, Ag2+, O-2.
+# A charge behind an element: +, 2+, -2.
+_CHARGE = re.compile(r"(?:[1-9]?[+-]|[+-][1-9])\Z")
+# Coordinates as people write them: 1/3, and rows with commas.
+_FRACTION = re.compile(r"([+-]?[0-9]{1,3})/([0-9]{1,3})\Z")
+_VALUE = r"[ \t]*[+-]?[0-9.][0-9.eEdD/+-]*[ \t]*"
+_COMMA_ROW = re.compile(rf"{_VALUE},{_VALUE},{_VALUE}(?:(?<=[ \t])[^,\d][^,]*|,[^,]*)?\Z")
 _LABEL = re.compile(r"([A-Z][a-z]?)[0-9]*(?:[+-][0-9]?)?\Z")
 
 
@@ -60,6 +66,34 @@ def read_number(token: str, where: str, reason: str) -> float:
 def is_number(token: str) -> bool:
     """Whether a token is written as a number, NaN and inf included."""
     return bool(_NUMBER.match(token) or _NOT_FINITE.match(token))
+
+
+def row_tokens(line: str) -> list[str]:
+    """Tokens of a line up to its comment. Commas part three numbers (`0.5, 0.5, 0.5 Cl`), nothing else: 0,5 is none."""
+    line = re.split(r"[!#]", line, maxsplit=1)[0].rstrip()
+    return (line.replace(",", " ") if _COMMA_ROW.match(line) else line).split()
+
+
+def read_coordinate(token: str, where: str, reason: str) -> float:
+    """One finite number, or a fraction of whole numbers such as `1/3` or `-2/3`.
+
+    Raises:
+        TextError: As `read_number`.
+    """
+    fraction = _FRACTION.match(token)
+    if fraction and int(fraction[2]):
+        return int(fraction[1]) / int(fraction[2])
+    return read_number(token, where, reason)
+
+
+def is_coordinate(token: str) -> bool:
+    """Whether a token is written as a number or as a fraction."""
+    return is_number(token) or bool(_FRACTION.match(token))
+
+
+def without_charge(symbol: str) -> str:
+    """`Ca` for `Ca2+`."""
+    return _CHARGE.sub("", symbol)
 
 
 def is_element(symbol: str) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from matsearch.crystal.tokens import is_number, labelled_element
+from matsearch.crystal.tokens import is_coordinate, labelled_element, row_tokens
 
 Kind = Literal["poscar", "cif", "compact"]
 
@@ -113,8 +113,11 @@ class _Finder:
     # ---- POSCAR
 
     def _is_header(self, at: int) -> bool:
-        """A comment line, a scale factor, three vectors."""
-        return self._shape(at + 1) == "scalar" and all(self._shape(at + 2 + row) == "vector" for row in range(3))
+        """A comment line, a scale factor (or three, then the species show that they are), three vectors."""
+        scale = self._shape(at + 1)
+        if scale != "scalar" and not (scale == "vector" and self._shape(at + 5) == "species"):
+            return False
+        return all(self._shape(at + 2 + row) == "vector" for row in range(3))
 
     def _poscar_end(self, at: int) -> int:
         """First line after the POSCAR whose comment line is `at`."""
@@ -220,7 +223,7 @@ def _compact_pieces(line: str) -> list[str]:
 
 def _is_atomic(token: str) -> bool:
     """Whether a token is a number or an element: what the lines of a POSCAR are made of."""
-    return is_number(token) or labelled_element(token) is not None
+    return is_coordinate(token) or labelled_element(token) is not None
 
 
 def _shape(line: str) -> str:  # noqa: PLR0911 - one line a shape reads best
@@ -234,11 +237,11 @@ def _shape(line: str) -> str:  # noqa: PLR0911 - one line a shape reads best
         return "other"
     if _MODE.match(line):
         return "mode"
-    tokens = re.split(r"[!#]", line, maxsplit=1)[0].split()
+    tokens = row_tokens(line)
     if not tokens:
         return "other"
     leading = 0
-    while leading < len(tokens) and is_number(tokens[leading]):
+    while leading < len(tokens) and is_coordinate(tokens[leading]):
         leading += 1
     if leading == len(tokens) == 1:
         return "scalar"
@@ -250,7 +253,7 @@ def _shape(line: str) -> str:  # noqa: PLR0911 - one line a shape reads best
         if labelled_element(rest[-1]) or all(flag in ("T", "F", ".TRUE.", ".FALSE.") for flag in rest[:3]):
             return "site"
         return "other"
-    if leading == 0 and len(tokens) == 4 and labelled_element(tokens[0]) and all(map(is_number, tokens[1:])):
+    if leading == 0 and len(tokens) == 4 and labelled_element(tokens[0]) and all(map(is_coordinate, tokens[1:])):
         return "site"
     if all(labelled_element(token) for token in tokens):
         return "species"

@@ -38,11 +38,13 @@ _LOOKALIKES = str.maketrans(
 _FORMAT_NAMES = ("poscar", "contcar", "vasp", "cif", "structure", "crystal", "json")
 
 
-def parse_reply(text: str) -> list[Structure | Rejection]:
+def parse_reply(text: str, *, truncated: bool = False) -> list[Structure | Rejection]:
     """Every crystal of a reply, in the order of the text.
 
     Args:
         text: The reply, as it came.
+        truncated: The reply is known to be cut at its end, so that a crystal is refused (`truncated`) whose last line
+            is the last of the text and may have gone on: 0.5 cut to `0.` would be another crystal.
 
     Returns:
         A structure, or a `Rejection(Stage.PARSE, reason, detail)`, for each structure-like thing; at least one entry.
@@ -58,7 +60,10 @@ def parse_reply(text: str) -> list[Structure | Rejection]:
     parts = _FENCE.split(answer)
     for number, part in enumerate(parts):
         # Every second part stands inside a fence; the last one does where its fence was never closed.
-        for entry in _read_part(part, is_last=number == len(parts) - 1, in_fence=number % 2 == 1):
+        is_last = number == len(parts) - 1
+        # A thought behind the crystals was cut, not they.
+        is_cut = truncated and is_last and not cut_in_thought
+        for entry in _read_part(part, is_last=is_last, in_fence=number % 2 == 1, is_cut=is_cut):
             entries.append(entry)
             if len(entries) > MAX_CRYSTALS:
                 entries[-1] = _rejection("too_many_structures", f"only the first {MAX_CRYSTALS} of a reply are read")
@@ -94,7 +99,7 @@ def _without_thoughts(text: str) -> tuple[str, bool]:
     return "\n".join(kept), depth > 0
 
 
-def _read_part(part: str, *, is_last: bool, in_fence: bool) -> Iterator[Structure | Rejection]:
+def _read_part(part: str, *, is_last: bool, in_fence: bool, is_cut: bool) -> Iterator[Structure | Rejection]:
     """Entries of the text between two fences: those in JSON, and between them those written openly."""
     at = 0
     for node in read_objects(part):
@@ -103,19 +108,31 @@ def _read_part(part: str, *, is_last: bool, in_fence: bool) -> Iterator[Structur
             yield from _read_open_text(part[at : node.start])
             yield from entries
             at = node.end
-    yield from _read_open_text(part[at:], is_last=is_last, in_fence=in_fence)
+    yield from _read_open_text(part[at:], is_last=is_last, in_fence=in_fence, is_cut=is_cut)
 
 
-def _read_open_text(text: str, *, is_last: bool = False, in_fence: bool = False) -> Iterator[Structure | Rejection]:
+def _read_open_text(
+    text: str, *, is_last: bool = False, in_fence: bool = False, is_cut: bool = False
+) -> Iterator[Structure | Rejection]:
     for block in find_blocks(_unescaped(text)):
         entry = _read_block(block)
-        if is_last and block.at_end and _is_cut(text, block, entry, in_fence):
+        if block.at_end and (
+            (is_last and _looks_cut(text, block, entry, in_fence)) or (is_cut and _may_go_on(text, block))
+        ):
             why = entry.detail if isinstance(entry, Rejection) else "the last line may go on"
             entry = _rejection("truncated", f"the reply ends inside the crystal; {why}")
         yield entry
 
 
-def _is_cut(text: str, block: Block, entry: Structure | Rejection, in_fence: bool) -> bool:
+def _may_go_on(text: str, block: Block) -> bool:
+    """Whether a block at the end of a text that was cut is whole only by chance."""
+    # Nothing counts the sites of a CIF: more rows may have followed the last line end too.
+    return block.kind == "cif" or (
+        block.kind == "poscar" and text.endswith(block.text.rstrip("\n").rpartition("\n")[2])
+    )
+
+
+def _looks_cut(text: str, block: Block, entry: Structure | Rejection, in_fence: bool) -> bool:
     """Whether the end of the reply cut the block that stands there."""
     last_line = block.text.rstrip("\n").rpartition("\n")[2].split()
     if isinstance(entry, Rejection):

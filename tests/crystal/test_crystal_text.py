@@ -106,6 +106,25 @@ def test_scale_factor_multiplies_cartesian_coordinates():
     assert np.allclose(structure.frac_coords[1], 0.5)
 
 
+def test_three_scale_factors_multiply_x_y_and_z():
+    text = "X\n2 3 4\n1 1 0\n0 1 0\n0 0 1\nCs Cl\n1 1\nCartesian\n0 0 0\n0.5 0.5 0.5\n"
+    structure = from_poscar(text)
+    assert structure.lattice.matrix == pytest.approx(np.array([[2, 3, 0], [0, 3, 0], [0, 0, 4]]))
+    assert structure.cart_coords[1] == pytest.approx([1, 1.5, 2])
+
+
+@pytest.mark.parametrize("row", ["1/2, 0, -1/3, Cl", "0.5,0.0,-1/3 Cl", "1/2 0/1 -1/3 Cl", "+1/2 , 0 , -2/6  Cl1-"])
+def test_fractions_and_commas_in_coordinates_are_read(row):
+    structure = from_poscar(ROCKSALT.replace("0.5 0.0 0.0 Cl", row))
+    assert structure.frac_coords[5] == pytest.approx([0.5, 0, -1 / 3])
+    assert len(structure) == 8
+
+
+@pytest.mark.parametrize("ions", ["Na+ Cl-", "Na1+ Cl1-", "Na+1 Cl-1", "Na_pv Cl-"])
+def test_ions_name_their_elements(ions):
+    assert from_poscar(ROCKSALT.replace("Na Cl\n", f"{ions}\n")) == from_poscar(ROCKSALT)
+
+
 def test_coordinates_outside_the_cell_are_kept_as_written():
     structure = from_poscar(ROCKSALT.replace("0.0 0.0 0.5 Cl", "7.2 0.0 -1.5 Cl"))
     assert np.allclose(structure.frac_coords[-1], [7.2, 0, -1.5])
@@ -142,7 +161,18 @@ def test_selective_dynamics_and_velocities_are_dropped():
         ("0.5 0.0 0.0 Cl", "0.5 nan 0.0 Cl", "not_finite"),
         ("0.5 0.0 0.0 Cl", "0.5 1e999 0.0 Cl", "not_finite"),
         ("0.5 0.0 0.0 Cl", "0.5 0.0 Cl", "bad_poscar"),
-        ("0.5 0.0 0.0 Cl", "0.5 0.0 1/3 Cl", "bad_poscar"),
+        ("0.5 0.0 0.0 Cl", "0.5 0.0 1/0 Cl", "bad_poscar"),
+        ("0.5 0.0 0.0 Cl", "0.5 0.0 1/ Cl", "bad_poscar"),
+        ("0.5 0.0 0.0 Cl", "0.5 0.0 1/2/3 Cl", "bad_poscar"),
+        ("0.5 0.0 0.0 Cl", "0,5 0 0 Cl", "bad_poscar"),
+        ("0.5 0.0 0.0 Cl", "0,5 0,0 0,0 Cl", "bad_poscar"),
+        ("0.5 0.0 0.0 Cl", "0.5, 0.0 Cl", "bad_poscar"),
+        ("0.5 0.0 0.0 Cl", "0.5, 0.0, 0.0, 0.0 Cl", "bad_poscar"),
+        ("0.0 0.0 0.5 Cl\n", "0.0 0.0 0.5 Cl\n1/4 1/4 1/4 Cl\n", "count_mismatch"),
+        ("Na Cl\n", "Na+- Cl-\n", "unknown_element"),
+        ("Na Cl\n", "Na+1.5 Cl-\n", "unknown_element"),
+        ("1.0\n5.64", "1.0 1.0\n5.64", "bad_poscar"),
+        ("1.0\n5.64", "1.0 1.0 -1.0\n5.64", "bad_poscar"),
         ("0.5 0.0 0.0 Cl", "0.5 0.0 0.0 0.0 Cl", "bad_poscar"),
         ("0.5 0.0 0.0 Cl\n", "\n0.5 0.0 0.0 Cl\n", "count_mismatch"),
         ("0.0 0.0 5.64\n", "0.0 0.0 5.64\n1.0 1.0 1.0\n", "bad_poscar"),

@@ -72,6 +72,15 @@ WRAPPINGS = {
     "backslash at the end of each line": POSCAR.replace("\n", "\\\n"),
     "minus signs and spaces of typography": POSCAR.replace("0.5 0.5 0.5", "\u22120.5\u00a00.5 0.5"),
     "labels with numbers": POSCAR.replace("0.0 Cs", "0.0 Cs1").replace("0.5 Cl", "0.5 Cl1-"),
+    "ions": POSCAR.replace("\nCs Cl\n", "\nCs+ Cl-\n"),
+    "fractions": POSCAR.replace("0.5 0.5 0.5", "1/2 1/2 1/2"),
+    "commas": POSCAR.replace("0.5 0.5 0.5", "0.5, 0.5, 0.5").replace("4.1 0.0 0.0", "4.1, 0.0, 0.0"),
+    "fractions and commas without labels": OTHER.replace("K", "Cs")
+    .replace("Br", "Cl")
+    .replace("3.9", "4.1")
+    .replace("0 0 0\n", "0, 0, 0\n")
+    .replace("0.5 0.5 0.5", "1/2, 1/2, 1/2"),
+    "three scale factors": f"Here:\n\n{POSCAR.replace('1.0', '1.0 1.0 1.0', 1)}\nDone.",
     "json": json.dumps({"poscar": POSCAR}),
     "json in a fence": "```json\n" + json.dumps({"0": {"formula": "CsCl", "POSCAR": POSCAR}}, indent=2) + "\n```",
     "json list": json.dumps([{"structure": POSCAR}]),
@@ -252,6 +261,49 @@ def test_no_cut_of_a_cif_is_taken_for_a_smaller_crystal(fence):
             assert isinstance(entry, Rejection) or entry.composition == CSCL.composition
 
 
+SURE = {
+    "line end": POSCAR,
+    "blank": OTHER.rstrip() + " ",
+    "next word": OTHER + "The",
+    "next line": f"{OTHER}\n2. ",
+    "fence": f"```\n{OTHER}```",
+    "half a fence": f"```\n{POSCAR}`",
+    "quote": json.dumps({"poscar": OTHER.rstrip()}),
+    "quote of an open object": '{"poscar": ' + json.dumps(OTHER.rstrip()),
+    "end": COMPACT,
+    "thought": f"{OTHER.rstrip()}<think>Is it",
+    "object": to_json(CSCL),
+}
+UNSURE = {
+    "number": OTHER.rstrip(),
+    "label": POSCAR.rstrip(),
+    "fence": f"```\n{POSCAR.rstrip()}",
+    "point": OTHER.rstrip()[:-1],
+    "fraction": OTHER.replace("0.5 0.5 0.5\n", "1/2 1/2 1/1"),
+    "second": POSCAR + OTHER.rstrip(),
+    "rows": CIF,
+}
+
+
+@pytest.mark.parametrize("text", SURE.values(), ids=SURE.keys())
+def test_a_crystal_that_ends_before_the_cut_is_kept(text):
+    assert parse_reply(text, truncated=True) == parse_reply(text)
+    assert isinstance(parse_reply(text, truncated=True)[0], Structure)
+
+
+@pytest.mark.parametrize("text", UNSURE.values(), ids=UNSURE.keys())
+def test_a_crystal_that_ends_with_the_cut_is_refused(text):
+    assert [e.reason for e in parse_reply(text, truncated=True) if isinstance(e, Rejection)] == ["truncated"]
+
+
+def test_no_cut_gives_another_crystal():
+    for whole in (POSCAR, OTHER, CIF, to_json(CSCL), json.dumps({"poscar": POSCAR}), f"```\n{OTHER}```"):
+        (structure,) = parse_reply(whole)
+        for end in range(1, len(whole)):
+            found = [e for e in parse_reply(whole[:end], truncated=True) if isinstance(e, Structure)]
+            assert found in ([], [structure]), whole[:end]
+
+
 def test_a_flood_of_crystals_is_cut_in_one_row():
     found = seen(POSCAR * (MAX_CRYSTALS + 5))
     assert len(found) == MAX_CRYSTALS + 1
@@ -305,7 +357,7 @@ def test_random_damage_never_raises():
     for _ in range(300):
         text = list(rng.choice(sources))
         for _ in range(rng.randint(1, 8)):
-            at = rng.randrange(len(text))
+            at = rng.randrange(len(text) + 1)
             text[at : at + rng.choice([0, 1, 1, 5, 40])] = rng.choice(
                 ["", '"', "\\", "{", "}", "\n", "nan", "\ud800", "9e99", "```"]
             )
