@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from matsearch.errors import ConfigError
-from matsearch.objectives.base import ObjectiveContext, evaluate_objective, load_objective
+from matsearch.objectives.base import Objective, ObjectiveContext, evaluate_objective, load_objective
 from matsearch.potential import Potential, load_potential
 from matsearch.records import Rejection, Relaxed, Score
 from matsearch.relaxation import relax
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     import pandas as pd
     from pymatgen.core import Structure
 
-    from matsearch.objectives.base import Objective
 
-
-def score(structures: Sequence[Structure], objectives: Sequence[str], potential: Potential | str) -> pd.DataFrame:
+def score(
+    structures: Sequence[Structure], objectives: Sequence[str | Objective], potential: Potential | str
+) -> pd.DataFrame:
     """Relax structures, then score what converged.
 
     Args:
         structures: Left as they are.
-        objectives: Names, as `load_objective` knows them.
+        objectives: Names, as `load_objective` knows them, or objectives.
         potential: A potential, or its name.
 
     Returns:
@@ -33,15 +33,23 @@ def score(structures: Sequence[Structure], objectives: Sequence[str], potential:
         A number is NaN only where the reason stands beside it: `reason: detail`, otherwise the reason is None.
 
     Raises:
-        ConfigError: A name is unknown.
+        ConfigError: A name is unknown, is given twice, or is another column's.
         MissingReferenceError: An objective needs known phases, and none exist for this potential.
+        TypeError: One structure or one objective instead of a list.
     """
     import pandas as pd
+
+    if isinstance(objectives, str | Objective):
+        raise TypeError("score takes a list of objectives; write score(structures, [objective], potential)")
 
     if isinstance(potential, str):
         potential = load_potential(potential)
     context = ObjectiveContext(potential=potential)
-    loaded = [load_objective(name, context) for name in objectives]
+    loaded = [load_objective(one, context) for one in objectives]
+    columns = ["formula", "converged", "n_steps", "energy_per_atom", "relax_rejected"]
+    columns += [column for one in loaded for column in (one.name, f"{one.name}_rejected")]
+    if twice := sorted({column for column in columns if columns.count(column) > 1}):
+        raise ConfigError(f"two columns would be named {twice[0]!r}; name each objective once")
     results = relax(structures, potential)
 
     table = pd.DataFrame(
@@ -54,8 +62,6 @@ def score(structures: Sequence[Structure], objectives: Sequence[str], potential:
         }
     )
     for objective in loaded:
-        if objective.name in table:
-            raise ConfigError(f"two columns would be named {objective.name!r}; name each objective once")
         outcomes = _outcomes(objective, results)
         table[objective.name] = _numbers([one.value if isinstance(one, Score) else one for one in outcomes])
         table[f"{objective.name}_rejected"] = _reasons(outcomes)

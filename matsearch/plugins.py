@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from matsearch.errors import ConfigError
+from matsearch.errors import ConfigError, MatsearchError
 
 
 def entry_point_names(group: str) -> list[str]:
@@ -37,7 +38,9 @@ def resolve(kind: str, name: str, builtins: Mapping[str, str]) -> Any:
     group = f"matsearch.{kind}s"
     for point in metadata.entry_points(group=group):
         if point.name == name:
-            return point.load()
+            with _importing(f"{kind} {name!r}", point.module):
+                module = importlib.import_module(point.module)
+            return _attribute(f"{kind} {name!r}", module, point.attr)
     known = ", ".join(sorted(builtins) + entry_point_names(group))
     raise ConfigError(f'unknown {kind} {name!r}; known: {known}, or a path "pkg.module:Attr"')
 
@@ -46,22 +49,41 @@ def import_path(kind: str, path: str) -> Any:
     """Import `"pkg.module:Attr"`, or `"folder/module.py:Attr"`.
 
     Raises:
-        ConfigError: The module or the attribute does not exist.
+        ConfigError: The module or the attribute does not exist, or the module cannot be imported.
     """
     module_name, _, attribute = path.rpartition(":")
+    what = f"{kind} {path!r}"
+    if not module_name or not attribute or module_name.startswith("."):
+        raise ConfigError(f'{what}: a path is "pkg.module:Attr" or "folder/module.py:Attr"')
+    is_file = module_name.endswith(".py")
+    if is_file and not Path(module_name).is_file():
+        raise ConfigError(f"{what}: there is no file {module_name}")
+    with _importing(what, module_name):
+        module = _import_file(Path(module_name)) if is_file else importlib.import_module(module_name)
+    return _attribute(what, module, attribute)
+
+
+@contextmanager
+def _importing(what: str, module_name: str) -> Iterator[None]:
     try:
-        module = (
-            _import_file(Path(module_name)) if module_name.endswith(".py") else importlib.import_module(module_name)
-        )
+        yield
+    except MatsearchError:
+        raise
     except ModuleNotFoundError as err:
         # A missing import inside the module says its own name.
-        raise ConfigError(f"{kind} {path!r}: no module named {err.name!r}; is it installed?") from err
-    except FileNotFoundError as err:
-        raise ConfigError(f"{kind} {path!r}: there is no file {module_name}") from err
+        raise ConfigError(f"{what}: no module named {err.name!r}; is it installed?") from err
+    except (Exception, SystemExit) as err:  # someone else's module may raise anything
+        raise ConfigError(f"{what}: importing {module_name} failed with {type(err).__name__}: {err}") from err
+
+
+def _attribute(what: str, module: ModuleType, path: str) -> Any:
+    found: Any = module
     try:
-        return getattr(module, attribute)
+        for attribute in path.split("."):
+            found = getattr(found, attribute)
     except AttributeError as err:
-        raise ConfigError(f"{kind} {path!r}: module {module_name!r} has no {attribute!r}") from err
+        raise ConfigError(f"{what}: module {module.__name__!r} has no {path!r}") from err
+    return found
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -69,8 +91,6 @@ def _import_file(path: Path) -> ModuleType:
     name = f"_matsearch_file_{path.resolve()}"
     if name in sys.modules:
         return sys.modules[name]
-    if not path.is_file():
-        raise FileNotFoundError(path)
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None, "a .py file has a loader"
     module = importlib.util.module_from_spec(spec)

@@ -3,8 +3,9 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 import matsearch as ms
-from matsearch.errors import ConfigError
+from matsearch.errors import ConfigError, PotentialError
 from matsearch.objectives.base import _REGISTERED
+from matsearch.objectives.simple import density
 
 
 @pytest.fixture
@@ -71,3 +72,26 @@ def test_unknown_objective_is_refused_before_any_work(crystals):
 def test_one_objective_twice_is_refused(crystals, potential):
     with pytest.raises(ConfigError, match="density"):
         ms.score(crystals[:1], ["density", "density"], potential)
+
+
+def test_objectives_themselves_are_scored_as_their_names_are(crystals, potential):
+    table = ms.score(crystals[:1], [density, "volume_per_atom"], potential)
+    assert table.attrs["units"] == {"energy_per_atom": "eV/atom", "density": "g/cm3", "volume_per_atom": "Å^3"}
+    assert table["density"][0] == pytest.approx(crystals[0].density, rel=0.2)
+
+
+@pytest.mark.parametrize("objectives", ["density", density])
+def test_one_objective_instead_of_a_list_is_refused(crystals, potential, objectives):
+    with pytest.raises(TypeError, match="takes a list of objectives"):
+        ms.score(crystals[:1], objectives, potential)
+
+
+def test_one_structure_instead_of_a_list_is_refused(crystals, potential):
+    with pytest.raises(TypeError, match="takes a list of structures"):
+        potential.predict(crystals[0])
+
+
+@pytest.mark.parametrize("name", ["os:sep", "os:getenv", "collections:OrderedDict"])
+def test_what_is_no_potential_is_refused(name):
+    with pytest.raises(PotentialError, match=f"potential '{name}'"):
+        ms.load_potential(name)

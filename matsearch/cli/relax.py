@@ -68,10 +68,10 @@ def _line(row: dict[str, Any]) -> str:
     where = row["file"] + (f"#{row['index']}" if row["index"] else "")
     if "reason" in row:
         return f"{where}: rejected, {row['reason']}: {row['detail']}"
-    state = "converged" if row["converged"] else "NOT converged"
+    state = "converged" if row["converged"] else "NOT converged (atoms or cell)"
     return (
         f"{where}: {row['formula']} {row['energy_per_atom_ev']:.4f} eV/atom, "
-        f"{state} in {row['n_steps']} steps, largest force {row['max_force_ev_per_a']:.3f} eV/Å"
+        f"{state} in {row['n_steps']} steps, largest force on an atom {row['max_force_ev_per_a']:.3f} eV/Å"
     )
 
 

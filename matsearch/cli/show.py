@@ -18,10 +18,12 @@ def show(
     from matsearch.store import RunStore
 
     with RunStore(run_dir, writable=False) as store:
-        row = store.row("SELECT * FROM candidates WHERE id = ?", candidate_id)
+        ids = store.row("SELECT max(id) AS last FROM candidates")
+        last = -1 if ids is None or ids["last"] is None else ids["last"]
+        # SQLite takes no integer above 64 bits, so a number out of range is not asked for.
+        row = store.row("SELECT * FROM candidates WHERE id = ?", candidate_id) if 0 <= candidate_id <= last else None
         if row is None:
-            last = store.row("SELECT max(id) AS id FROM candidates")
-            known = "it has none yet" if last is None or last["id"] is None else f"its ids go from 0 to {last['id']}"
+            known = "it has none yet" if last < 0 else f"its ids go from 0 to {last}"
             raise InputError(f"no candidate {candidate_id} in {run_dir}; {known}")
         reply = store.row(
             "SELECT * FROM replies JOIN prompts ON prompts.hash = replies.prompt_hash "

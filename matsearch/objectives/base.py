@@ -6,7 +6,7 @@ import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from matsearch.errors import ConfigError, MatsearchError
@@ -25,6 +25,12 @@ OBJECTIVES = {
     "energy_above_hull": "matsearch.objectives.stability:EnergyAboveHull",
     "volume_per_atom": "matsearch.objectives.simple:volume_per_atom",
 }
+
+RESERVED = frozenset(
+    "id parents generation operator model stage reason detail formula n_steps energy duplicate_of matched_known name "
+    "add_status".split()
+)
+"""Columns that a campaign's table has already."""
 
 StructureFunction = Callable[["Structure"], "float | Rejection"]
 
@@ -90,6 +96,9 @@ _REGISTERED: dict[str, FunctionObjective] = {}
 def objective(*, name: str, unit: str, direction: Direction) -> Callable[[StructureFunction], FunctionObjective]:
     """Make an objective of a function of one relaxed structure, and register it by name.
 
+    In this process the name then stands for the function, whatever else it stood for: a built-in, or an earlier
+    function (so that a notebook's cell can be run again).
+
     Example:
         >>> import matsearch as ms
         >>> @ms.objective(name="atoms_per_cell", unit="1", direction="min")
@@ -99,12 +108,9 @@ def objective(*, name: str, unit: str, direction: Direction) -> Callable[[Struct
         '1'
 
     Raises:
-        ConfigError: The name is taken by a built-in objective, or the direction is not `min` or `max`.
+        ConfigError: The name cannot be a column's, the unit is no text, or the direction is not `min` or `max`.
     """
-    if name in OBJECTIVES:
-        raise ConfigError(f"an objective named {name!r} is built in; give yours another name")
-    if direction not in get_args(Direction):
-        raise ConfigError(f"direction of objective {name!r} must be 'min' or 'max', got {direction!r}")
+    _check_description(name, unit, direction)
 
     def register(function: StructureFunction) -> FunctionObjective:
         made = FunctionObjective(function, name, unit, direction)
@@ -114,39 +120,40 @@ def objective(*, name: str, unit: str, direction: Direction) -> Callable[[Struct
     return register
 
 
-def load_objective(name: str, context: ObjectiveContext) -> Objective:
+def load_objective(wanted: str | Objective, context: ObjectiveContext) -> Objective:
     """The objective that goes by a name.
 
     Args:
-        name: A built-in, a registered decorator's, an entry point (group `matsearch.objectives`), or
+        wanted: A registered decorator's name, a built-in's, an entry point's (group `matsearch.objectives`), or
             `"pkg.module:Attr"`. What is found is an `Objective`, a class of one (made as `Class(context)` where it
-            takes an argument, else `Class()`), or anything callable with `name`, `unit` and `direction`.
+            takes an argument, else `Class()`), or anything callable with `name`, `unit` and `direction`. Or such a
+            thing itself.
         context: What the objective may need.
 
     Raises:
         ConfigError: Nothing goes by that name, or what does is no objective.
     """
-    if name in _REGISTERED:
-        return _REGISTERED[name]
-    if name not in OBJECTIVES and name not in entry_point_names("matsearch.objectives") and ":" not in name:
-        known = sorted({*OBJECTIVES, *_REGISTERED, *entry_point_names("matsearch.objectives")})
-        raise ConfigError(f'unknown objective {name!r}; known: {", ".join(known)}, or a path "pkg.module:Attr"')
-    found = resolve("objective", name, OBJECTIVES)
+    found = _find(wanted) if isinstance(wanted, str) else wanted
     made = _instantiate(found, context) if isinstance(found, type) else found
-    return _checked(name, made)
+    words = [getattr(made, word, None) for word in ("name", "unit", "direction")]
+    if not callable(made) or None in words:
+        raise ConfigError(f"{wanted!r} is no objective: it must be callable and have name, unit, direction")
+    _check_description(*words)
+    return cast(Objective, made)
 
 
 def evaluate_objective(objective: Objective, relaxed: Sequence[Relaxed]) -> list[Score | Rejection]:
     """Score structures, and hold the objective to its contract.
 
-    An unconverged structure is not scored. Where the objective raises on the list, each structure is tried alone, and
+    An unconverged structure is not scored. The objective sees copies: what it does to a structure changes no other's
+    view of the crystal. Where the objective raises on the list, each structure is tried alone, and
     those that still raise become rejections.
 
     Returns:
         In the order of `relaxed`. Reasons of its own: `unconverged`, `objective_error`, `not_finite`, `not_a_number`.
 
     Raises:
-        ConfigError: The objective gave a list of the wrong length.
+        ConfigError: The objective gave no list, or one of the wrong length.
         MatsearchError: Broken machinery, such as a missing reference.
     """
     converged = [one for one in relaxed if one.converged]
@@ -156,28 +163,43 @@ def evaluate_objective(objective: Objective, relaxed: Sequence[Relaxed]) -> list
         if one.converged:
             results.append(_score(objective, next(values)))
         else:
-            detail = f"not relaxed after {one.n_steps} steps (largest force {one.max_force:.3f} eV/Å)"
-            results.append(_refuse("unconverged", detail))
+            results.append(_refuse("unconverged", unconverged_detail(one)))
     return results
+
+
+def unconverged_detail(relaxed: Relaxed) -> str:
+    """What is known of a relaxation that ran out of steps: its cell may be at fault where its atoms are at rest."""
+    return (
+        f"atoms or cell above the force tolerance after {relaxed.n_steps} steps; "
+        f"largest force on an atom {relaxed.max_force:.3f} eV/Å"
+    )
 
 
 def _values(objective: Objective, relaxed: Sequence[Relaxed]) -> list[float | Rejection]:
     if not relaxed:
         return []
     try:
-        values = objective(relaxed)
+        values: Any = objective([_copy(one) for one in relaxed])
     except MatsearchError:
         raise
     except Exception as err:  # noqa: BLE001 - a plug-in: one crystal of the list must not cost the others theirs
         if len(relaxed) == 1:
             return [_failed(err)]
         return [_values(objective, [one])[0] for one in relaxed]
-    if len(values) != len(relaxed):
+    # Arrays of NumPy and torch become lists; a single number, text or dict is none.
+    listed = values.tolist() if hasattr(values, "tolist") else values
+    if not isinstance(listed, list | tuple) or len(listed) != len(relaxed):
+        gave = f"{len(listed)} values" if isinstance(listed, list | tuple) else f"a {type(values).__name__}"
         raise ConfigError(
-            f"objective {objective.name!r} gave {len(values)} values for {len(relaxed)} structures; "
-            "it must give one value or Rejection for each, in order"
+            f"objective {objective.name!r} gave {gave} for {len(relaxed)} structures; "
+            "it must give a list with one value or Rejection for each, in order"
         )
-    return list(values)
+    return list(listed)
+
+
+def _copy(relaxed: Relaxed) -> Relaxed:
+    initial = None if relaxed.initial is None else relaxed.initial.copy()
+    return replace(relaxed, structure=relaxed.structure.copy(), initial=initial)
 
 
 def _score(objective: Objective, value: float | Rejection) -> Score | Rejection:
@@ -185,7 +207,9 @@ def _score(objective: Objective, value: float | Rejection) -> Score | Rejection:
         return value
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except OverflowError:  # an int of more than 308 digits
+        number = math.inf
+    except (TypeError, ValueError, RuntimeError):  # RuntimeError: a tensor of several numbers
         return _refuse("not_a_number", f"{objective.name} gave {type(value).__name__}, not a number")
     if not math.isfinite(number):
         return _refuse("not_finite", f"{objective.name} gave {number}")
@@ -200,17 +224,34 @@ def _failed(err: Exception) -> Rejection:
     return _refuse("objective_error", f"{type(err).__name__}: {err}")
 
 
+def _find(name: str) -> Any:
+    if name in _REGISTERED:
+        return _REGISTERED[name]
+    if name not in OBJECTIVES and name not in entry_point_names("matsearch.objectives") and ":" not in name:
+        known = sorted({*OBJECTIVES, *_REGISTERED, *entry_point_names("matsearch.objectives")})
+        raise ConfigError(f'unknown objective {name!r}; known: {", ".join(known)}, or a path "pkg.module:Attr"')
+    return resolve("objective", name, OBJECTIVES)
+
+
 def _instantiate(made_by: type, context: ObjectiveContext) -> Any:
-    takes_context = bool(inspect.signature(made_by).parameters)
-    return made_by(context) if takes_context else made_by()
-
-
-def _checked(name: str, found: Any) -> Objective:
-    missing = [word for word in ("name", "unit", "direction") if not isinstance(getattr(found, word, None), str)]
-    if missing or not callable(found):
+    try:
+        return made_by(context) if inspect.signature(made_by).parameters else made_by()
+    except MatsearchError:
+        raise
+    except Exception as err:  # someone else's class may raise anything
         raise ConfigError(
-            f"objective {name!r} is no objective: it needs to be callable and to have {', '.join(missing) or 'no less'}"
+            f"objective class {made_by.__module__}:{made_by.__qualname__} cannot be made: {type(err).__name__}: {err}; "
+            "it must take an ObjectiveContext, or nothing"
+        ) from err
+
+
+def _check_description(name: object, unit: object, direction: object) -> None:
+    if not isinstance(name, str) or not name or name in RESERVED:
+        raise ConfigError(
+            f"an objective cannot be named {name!r}: its name is a column of its own, "
+            f"beside {', '.join(sorted(RESERVED))}"
         )
-    if found.direction not in get_args(Direction):
-        raise ConfigError(f"direction of objective {name!r} must be 'min' or 'max', got {found.direction!r}")
-    return cast(Objective, found)
+    if not isinstance(unit, str):
+        raise ConfigError(f"unit of objective {name!r} must be text, got {unit!r}")
+    if direction not in get_args(Direction):
+        raise ConfigError(f"direction of objective {name!r} must be 'min' or 'max', got {direction!r}")

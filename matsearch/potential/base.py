@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from matsearch.errors import PotentialError
+from matsearch.errors import MatsearchError, PotentialError
 from matsearch.plugins import resolve
 from matsearch.records import Prediction
 
@@ -40,6 +40,7 @@ class Potential(ABC):
 
         Raises:
             PotentialError: A structure holds an element that the potential was not trained on.
+            TypeError: One structure instead of a list of them.
         """
 
     def untrained(self, structure: Structure) -> list[str]:
@@ -51,7 +52,12 @@ class Potential(ABC):
 
         Raises:
             PotentialError: Names them and the structure.
+            TypeError: One structure instead of a list of them.
         """
+        from pymatgen.core import Structure
+
+        if isinstance(structures, Structure):  # itself a sequence, of sites
+            raise TypeError("predict takes a list of structures; write predict([structure])")
         for number, structure in enumerate(structures):
             if missing := self.untrained(structure):
                 raise PotentialError(
@@ -70,7 +76,21 @@ def load_potential(name: str, device: str = "auto") -> Potential:
 
     Raises:
         ConfigError: No potential goes by that name.
-        PotentialError: It cannot be loaded on that device.
+        PotentialError: It cannot be loaded on that device, or is no potential.
     """
-    potential: Potential = resolve("potential", name, POTENTIALS)(device)
+    make = resolve("potential", name, POTENTIALS)
+    if not callable(make):
+        raise PotentialError(
+            f"potential {name!r} is a {type(make).__name__}; it must take a device and give a Potential"
+        )
+    try:
+        potential = make(device)
+    except MatsearchError:
+        raise
+    except Exception as err:
+        raise PotentialError(f"potential {name!r} cannot be loaded on {device!r}: {type(err).__name__}: {err}") from err
+    if not isinstance(potential, Potential):
+        raise PotentialError(
+            f"potential {name!r} gave a {type(potential).__name__}; it must take a device and give a Potential"
+        )
     return potential

@@ -1,4 +1,4 @@
-"""The best crystals of a campaign, in the order that its own selection would give them."""
+"""The best crystals of a campaign: metastable ones first, new ones first among equals, then as its selection goes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from matsearch.crystal.text import from_json, to_cif
-from matsearch.metrics.discovery import QUARANTINE
+from matsearch.metrics.discovery import QUARANTINE, verdicts
 from matsearch.records import Stage
 from matsearch.search import Goal, preference_order
 from matsearch.store import RunStore
@@ -59,7 +59,7 @@ class Ranking:
 
     Attributes:
         crystals: Best first; no seeds, and nothing that an earlier candidate or a seed is already.
-        seeds_ahead: Scored seeds that rank above the first of them (all scored ones where there is none).
+        seeds_ahead: Scored seeds that the campaign's goals prefer to the first of them (all where there is none).
         best_seed: The best seed's row of `candidates_frame`, if one was scored.
     """
 
@@ -85,6 +85,9 @@ def goals_of(store: RunStore) -> list[Goal]:
 def rank(store: RunStore, frame: pd.DataFrame, count: int = 20) -> Ranking:
     """The best `count` crystals, with their structures.
 
+    Metastable ones come before others, among both the new ones before known phases, and then the campaign's goals
+    decide: one goal's extreme far above the hull is a point of the Pareto front, but no crystal to make.
+
     Args:
         store: The campaign.
         frame: Its `candidates_frame`.
@@ -100,9 +103,15 @@ def rank(store: RunStore, frame: pd.DataFrame, count: int = 20) -> Ranking:
     is_seed = (pool["operator"] == "seed").to_numpy()
     seeds, found = np.flatnonzero(is_seed), np.flatnonzero(~is_seed)
     selection = store.config["search"]["selection"]
-    best = found[_first(losses[found], goals, selection, count)]
+    verdict = verdicts(frame).loc[pool.index[found]]
+    tiers = (2 * ~verdict["metastable"] + ~verdict["novel"]).to_numpy()
+    best: list[int] = []
+    for tier in range(4):
+        members = found[tiers == tier]
+        best += members[_first(losses[members], goals, selection, count - len(best))].tolist()
     best_seed = seeds[_first(losses[seeds], goals, selection, 1)]
-    together = _first(losses, goals, selection, len(seeds) + 1)
+    compared = np.array([*seeds, *best[:1]], dtype=int)
+    order = compared[_first(losses[compared], goals, selection, len(compared))]
     copies = frame["duplicate_of"].value_counts()
     crystals = []
     for number, position in enumerate(best, start=1):
@@ -110,7 +119,7 @@ def rank(store: RunStore, frame: pd.DataFrame, count: int = 20) -> Ranking:
         crystals.append(_crystal(store, number, row, int(copies.get(row["id"], 0))))
     return Ranking(
         crystals,
-        seeds_ahead=next((n for n, i in enumerate(together) if not is_seed[i]), len(seeds)),
+        seeds_ahead=next((n for n, i in enumerate(order) if not is_seed[i]), len(seeds)),
         best_seed=_plain(pool.iloc[best_seed[0]]) if len(best_seed) else None,
     )
 
@@ -132,11 +141,13 @@ def _n_dominating(losses: np.ndarray, loss: np.ndarray) -> int:
 
 def _plain(row: pd.Series) -> dict[str, Any]:
     """A row with None for every missing value, and numbers of Python's own types."""
+    import pandas as pd
+
     plain: dict[str, Any] = {}
     for name, value in row.items():
         if isinstance(value, np.generic):
             value = value.item()  # noqa: PLW2901
-        plain[str(name)] = None if isinstance(value, float) and np.isnan(value) else value
+        plain[str(name)] = None if value is pd.NA or (isinstance(value, float) and np.isnan(value)) else value
     return plain
 
 
@@ -166,7 +177,7 @@ def _file_formula(structure: Structure) -> str:
 
 
 def space_group(structure: Structure) -> str | None:
-    """Hermann-Mauguin symbol and number, such as `P 6_3/m m c (194)`; None where none is found."""
+    """Hermann-Mauguin symbol and number, such as `P6_3/mmc (194)`; None where none is found."""
     import moyopy
 
     cell = moyopy.Cell(
@@ -178,4 +189,4 @@ def space_group(structure: Structure) -> str | None:
         number = moyopy.MoyoDataset(cell, symprec=SYMPREC).number
     except ValueError:
         return None
-    return f"{moyopy.SpaceGroupType(number).hm_short} ({number})"
+    return f"{moyopy.SpaceGroupType(number).hm_short.replace(' ', '')} ({number})"

@@ -11,12 +11,34 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+# Of a fixed type each, whatever the content: text is an object column, so that nothing is None.
+COLUMNS = {
+    "id": "int64",
+    "parents": "object",
+    "generation": "int64",
+    "operator": "object",
+    "model": "object",
+    "stage": "object",
+    "reason": "object",
+    "detail": "object",
+    "formula": "object",
+    "energy_above_hull": "float64",
+    "n_steps": "Int64",
+    "energy": "float64",
+    "duplicate_of": "Int64",
+    "matched_known": "object",
+    "name": "object",
+    "add_status": "object",
+}
+
+
 def candidates_frame(store: RunStore) -> pd.DataFrame:
     """One row a candidate, seeds included.
 
     Columns: id, parents (tuple of ids), generation, operator, model, stage, reason, detail, formula,
     energy_above_hull (eV/atom), one for each other objective (in its unit, see `.attrs["units"]`), n_steps,
-    duplicate_of, matched_known, name. A value that does not exist is NaN or None, beside its reason.
+    energy (eV), duplicate_of, matched_known, name, add_status. What does not exist is NaN in floats, `pd.NA` in n_steps
+    and duplicate_of (integers), None in text.
     """
     import pandas as pd
 
@@ -25,13 +47,11 @@ def candidates_frame(store: RunStore) -> pd.DataFrame:
         "c.energy_above_hull, r.n_steps, r.energy, c.duplicate_of, c.matched_known, c.name, c.add_status "
         "FROM candidates c LEFT JOIN relaxations r ON r.key = c.relaxation_key ORDER BY c.id"
     )
-    columns = ["id", "parents", "generation", "operator", "model", "stage", "reason", "detail", "formula"]
-    columns += ["energy_above_hull", "n_steps", "energy", "duplicate_of", "matched_known", "name", "add_status"]
-    frame = pd.DataFrame([tuple(row) for row in rows], columns=columns)
-    frame["parents"] = [tuple(json.loads(text)) for text in frame["parents"]]
-    frame["energy_above_hull"] = frame["energy_above_hull"].astype(float)
+    content = {name: [row[name] for row in rows] for name in COLUMNS}
+    content["parents"] = [tuple(json.loads(text)) for text in content["parents"]]
+    frame = pd.DataFrame({name: pd.Series(content[name], dtype=kind) for name, kind in COLUMNS.items()})
     frame.attrs["units"] = {"energy_above_hull": "eV/atom"}
-    position = columns.index("energy_above_hull") + 1
+    position = list(COLUMNS).index("energy_above_hull") + 1
     scores = store.rows("SELECT candidate_id, objective, value FROM scores")
     for objective in json.loads(store.meta.get("objectives", "[]")):
         name = objective["name"]

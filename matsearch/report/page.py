@@ -15,7 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from matsearch.metrics.discovery import QUARANTINE, summarise
+from matsearch.metrics.discovery import METASTABLE, QUARANTINE, summarise
 from matsearch.records import Stage
 from matsearch.report.best import Ranking, rank
 from matsearch.report.chart import HEIGHT, WIDTH, progress_panels
@@ -86,6 +86,7 @@ def _content(store: RunStore, frame: pd.DataFrame, ranking: Ranking) -> dict[str
         "counts": summary["counts"],
         "rates": {f"{rate['name']}/{rate['of']}": rate for rate in summary["rates"]},
         "quarantine": QUARANTINE,
+        "metastable": METASTABLE,
         "passed": passed(found),
         "stopped": {stage: (count, reasons) for stage, count, reasons in found},
         "n_seeds": int((frame["operator"] == "seed").sum()),

@@ -38,7 +38,7 @@ def text_report(store: RunStore) -> Group:
         parts.append(Text("† so far below the hull that an error of the potential is more likely"))
     if ranking.best_seed and ranking.seeds_ahead:
         seed = f"{plain(ranking.best_seed['formula'], 60)} ({plain(ranking.best_seed['name'], 40)})"
-        better = f"seeds that rank above these: {ranking.seeds_ahead}; the best is {seed}"
+        better = f"seeds that the goals prefer to the first of these: {ranking.seeds_ahead}; the best is {seed}"
         parts.append(Text(better))
     parts.append(_funnel_table(found))
     msun = summary["rates"][0]
@@ -52,19 +52,23 @@ def text_report(store: RunStore) -> Group:
 
 
 def _best_table(frame: pd.DataFrame, ranking: Ranking, title: str) -> Table:
+    from rich import box
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=escape(title), title_justify="left", title_style="bold")
+    # Narrow, so that two objectives fit into 80 columns.
+    table = Table(title=escape(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table.show_edge, table.collapse_padding = False, True
+    table.caption, table.caption_justify = "metastable first, new before known, then by the campaign's goals", "left"
     table.add_column("#", justify="right")
     table.add_column("formula", no_wrap=True)
-    table.add_column("space group")
+    table.add_column("space group", no_wrap=True)
     units = frame.attrs["units"]
     for name, unit in units.items():
-        header = "E_hull" if name == "energy_above_hull" else plain(name, 40)
-        table.add_column(escape(f"{header}\n{plain(unit, 20)}"), justify="right")
-    table.add_column("known phase")
-    table.add_column("made by")
+        header = "E_hull" if name == "energy_above_hull" else plain(name, 40).replace("_", "_\n")
+        table.add_column(escape(f"{header}\n{plain(unit, 20)}"), justify="right", no_wrap=True)
+    table.add_column("known\nphase", overflow="fold")
+    table.add_column("made by", overflow="fold")
     table.add_column("id", justify="right")
     for crystal in ranking.crystals:
         row = crystal.row

@@ -30,3 +30,12 @@ def test_an_unknown_potential_lists_the_known_ones(tmp_path, command):
     status, _, err = command("relax", tmp_path / "x.cif", "--potential", "chgnot")
     assert status == 2
     assert "chgnet-0.3.0" in err and len(err.splitlines()) == 1
+
+
+def test_what_is_not_converged_is_blamed_on_atoms_or_cell(tmp_path, command):
+    # By symmetry no force acts on its atoms; the cell is far from its minimum.
+    path = tmp_path / "POSCAR"
+    path.write_text(poscar("NaCl", 4.7, ("Mg", "O")))
+    status, out, _ = command("relax", path, "--max-steps", 1)
+    assert status == 0
+    assert "NOT converged (atoms or cell) in 1 steps, largest force on an atom 0.000 eV/Å" in out

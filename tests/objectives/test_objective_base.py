@@ -1,6 +1,8 @@
 import sys
 import types
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
@@ -69,9 +71,67 @@ def test_broken_machinery_is_raised_not_recorded():
         evaluate_objective(lost, [relaxed()])
 
 
-def test_builtin_names_are_taken():
-    with pytest.raises(ConfigError, match="'density'"):
-        objective(name="density", unit="g/cm3", direction="min")
+def test_a_decorated_function_takes_a_name_over(context):
+    for value in (1.0, 2.0):  # the second time as when a notebook's cell runs again
+
+        @objective(name="density", unit="g/cm3", direction="min")
+        def density(structure, value=value):
+            return value
+
+        assert load_objective("density", context) is density
+    assert evaluate_objective(density, [relaxed()]) == [Score("density", 2.0, "g/cm3")]
+
+
+@pytest.mark.parametrize("name", ["id", "formula", "energy", "", None])
+def test_the_name_of_another_column_is_refused(context, monkeypatch, name):
+    with pytest.raises(ConfigError, match=r"cannot be named .* add_status, detail, duplicate_of"):
+        objective(name=name, unit="1", direction="min")
+    thing = Constant([1.0])
+    thing.name = name
+    with pytest.raises(ConfigError, match="name"):
+        load_objective(thing, context)
+
+
+def test_a_unit_is_text():
+    with pytest.raises(ConfigError, match="unit of objective 'edge' must be text, got None"):
+        objective(name="edge", unit=None, direction="min")
+
+
+def test_an_objective_that_changes_its_structure_changes_it_for_itself_alone():
+    @objective(name="squeezed", unit="Å^3", direction="min")
+    def squeezed(structure):
+        structure.scale_lattice(1.0)
+        return structure.volume
+
+    class Fragile(Constant):
+        def __call__(self, relaxed):
+            values = [one.structure.volume for one in relaxed]
+            for one in relaxed:
+                one.structure.scale_lattice(1.0)
+                one.initial.scale_lattice(1.0)
+            if len(relaxed) > 1:
+                raise RuntimeError("one at a time")
+            return values
+
+    ones = [replace(relaxed(edge), initial=relaxed(edge).structure) for edge in (4.0, 5.0)]
+    for made, expected in [(squeezed, [1.0, 1.0]), (Fragile([]), [64.0, 125.0])]:
+        assert [score.value for score in evaluate_objective(made, ones)] == pytest.approx(expected)
+        assert [one.structure.volume for one in ones] == pytest.approx([64.0, 125.0])
+        assert [one.initial.volume for one in ones] == pytest.approx([64.0, 125.0])
+
+
+def test_a_class_that_is_no_objective_is_refused(context):
+    with pytest.raises(ConfigError, match=r"no objective|cannot be made"):
+        load_objective("collections:OrderedDict", context)
+    with pytest.raises(ConfigError, match=r"Fraction cannot be made: TypeError"):
+        load_objective("fractions:Fraction", context)
+
+
+def test_an_objective_itself_will_do_for_its_name(context):
+    made = Constant([1.0])
+    assert load_objective(made, context) is made
+    with pytest.raises(ConfigError, match="no objective"):
+        load_objective(len, context)
 
 
 def test_direction_is_min_or_max():
@@ -120,13 +180,22 @@ def test_path_leads_to_an_instance_a_class_or_a_class_that_takes_the_context(con
 def test_unconverged_structures_are_never_scored():
     outcomes = evaluate_objective(Constant([7.0]), [relaxed(converged=False), relaxed()])
     assert isinstance(outcomes[0], Rejection) and outcomes[0].reason == "unconverged"
+    assert "atoms or cell above the force tolerance after 5 steps" in outcomes[0].detail
     assert outcomes[1] == Score("constant", 7.0, "1")
     assert evaluate_objective(Constant("never asked"), [relaxed(converged=False)])[0].reason == "unconverged"
 
 
 @pytest.mark.parametrize(
     ("value", "reason"),
-    [(float("nan"), "not_finite"), (float("inf"), "not_finite"), (None, "not_a_number"), ("high", "not_a_number")],
+    [
+        (float("nan"), "not_finite"),
+        (float("inf"), "not_finite"),
+        (10**400, "not_finite"),
+        (None, "not_a_number"),
+        ("high", "not_a_number"),
+        (1j, "not_a_number"),
+        ([1.0], "not_a_number"),
+    ],
 )
 def test_what_is_no_finite_number_is_a_rejection(value, reason):
     outcome = evaluate_objective(Constant([value]), [relaxed()])[0]
@@ -148,6 +217,21 @@ def test_an_objective_that_raises_on_the_list_is_tried_one_by_one():
 def test_a_list_of_the_wrong_length_is_an_error_that_says_so():
     with pytest.raises(ConfigError, match="gave 1 values for 2 structures"):
         evaluate_objective(Constant([1.0]), [relaxed(), relaxed()])
+
+
+@pytest.mark.parametrize(
+    ("values", "words"), [(1.0, "a float"), (None, "a NoneType"), ("12", "a str"), ({0: 1.0, 1: 2.0}, "a dict")]
+)
+def test_what_is_no_list_is_an_error_that_says_so(values, words):
+    with pytest.raises(ConfigError, match=f"gave {words} for 2 structures; it must give a list"):
+        evaluate_objective(Constant(values), [relaxed(), relaxed()])
+
+
+def test_an_array_is_a_list():
+    assert [score.value for score in evaluate_objective(Constant(np.array([1.0, 2.0])), [relaxed(), relaxed()])] == [
+        1,
+        2,
+    ]
 
 
 def test_density_and_volume_of_aluminium(context):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from small_run import add, rock_salt
 
+from matsearch.metrics.discovery import METASTABLE, QUARANTINE
 from matsearch.report.best import _first, rank, space_group
 from matsearch.report.frame import candidates_frame
 from matsearch.report.page import write_report
@@ -55,14 +56,32 @@ def test_a_hull_that_is_no_goal_does_not_order_the_crystals(make_run):
         store.set_meta("config", json.dumps({**store.config, "objectives": [plugin]}))
         with store.transaction():
             add(store, 0, "scored", structure=rock_salt("Mg", "O"), energy=0.0, bulk=10.0)
-            add(store, 1, "scored", structure=rock_salt("Ti", "O"), energy=0.5, bulk=90.0)
+            add(store, 1, "scored", structure=rock_salt("Ti", "O"), energy=0.05, bulk=90.0)
     with RunStore(run_dir, writable=False) as store:
         ranking = rank(store, candidates_frame(store))
     assert [crystal.row["id"] for crystal in ranking.crystals] == [1, 0]
 
 
+def test_metastable_ones_come_first_and_new_ones_before_known_phases(make_run):
+    run_dir = make_run()
+    with RunStore(run_dir, writable=True) as store, store.transaction():
+        add(store, 0, "scored", structure=rock_salt("Ti", "O"), energy=1.2, bulk=300.0)
+        add(store, 1, "scored", structure=rock_salt("Mg", "O"), energy=0.0, bulk=150.0, matched_known="mp-1")
+        add(store, 2, "scored", structure=rock_salt("V", "O"), energy=0.1, bulk=90.0)
+        add(store, 3, "scored", structure=rock_salt("Mn", "O"), energy=0.05, bulk=95.0)
+        add(store, 4, "scored", structure=rock_salt("Li", "O"), energy=-0.9, bulk=99.0)
+    with RunStore(run_dir, writable=False) as store:
+        frame = candidates_frame(store)
+        ranking = rank(store, frame)
+        assert [crystal.row["id"] for crystal in rank(store, frame, 3).crystals] == [3, 2, 1]
+        page = write_report(store).read_text(encoding="utf-8")
+    assert [crystal.row["id"] for crystal in ranking.crystals[:3]] == [3, 2, 1]
+    assert {crystal.row["id"] for crystal in ranking.crystals[3:]} == {0, 4}  # the latter too good to be true
+    assert f"Metastable ones (E_hull from −{-QUARANTINE} to {METASTABLE} eV/atom) first" in page
+
+
 def test_space_group_is_named_with_its_number():
-    assert space_group(rock_salt("Mg", "O")) == "F m -3 m (225)"
+    assert space_group(rock_salt("Mg", "O")) == "Fm-3m (225)"
 
 
 def test_what_lies_too_far_below_the_hull_is_marked_where_the_search_has_no_floor(run_dir):

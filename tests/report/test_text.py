@@ -21,10 +21,18 @@ def printed(run_dir, width: int = 120) -> str:
 def test_text_report_has_the_best_crystals_and_the_funnel(run_dir):
     text = printed(run_dir)
     assert "TiO" in text
-    assert "F m -3 m (225)" in text
+    assert "Fm-3m (225)" in text
     assert "bad_poscar 1, missing 1" in text
     assert "3 of 12 proposed" in text
     assert "the best is MgO (mp-1)" in text
+
+
+def test_two_objectives_fit_into_eighty_columns(run_dir):
+    text = printed(run_dir, width=80)
+    table, _, _ = text.partition("Where candidates stopped")
+    assert "…" not in table
+    assert "modulus" in table
+    assert sum("Fm-3m (225)" in line and "mutate" in line for line in table.splitlines()) == 3
 
 
 def test_text_report_takes_no_markup_or_control_characters_from_an_llm(make_run):
