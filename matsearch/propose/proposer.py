@@ -93,7 +93,7 @@ class Proposer:
 
     def read(self, prompt: Prompt, completion: Completion) -> list[Read]:
         """What one reply holds: as many entries as were asked for, or more if it holds more."""
-        found = parse_reply(completion.text)
+        found = parse_reply(completion.text, truncated=completion.finish_reason == "length")
         if len(found) == 1 and isinstance(found[0], Rejection) and completion.finish_reason not in ("stop", "length"):
             found = [Rejection(Stage.PARSE, completion.finish_reason, found[0].detail)]
         entries = [Read(rejection=one) if isinstance(one, Rejection) else self._checked(one) for one in found]

@@ -111,3 +111,9 @@ def test_an_unknown_template_names_the_known_ones():
 
 def test_each_style_has_a_version_of_its_own():
     assert templates_hash("chat") != templates_hash("compact")
+
+
+def test_a_reply_that_ran_out_of_tokens_does_not_pass_for_another_crystal():
+    text = poscar("NaCl", 4.2, ("Mg", "O"))[:-7]  # "0.500000" is now "0"
+    (found,) = Proposer(SPACE).read(Prompt(""), Completion(text, finish_reason="length"))
+    assert found.rejection.stage == Stage.PARSE
