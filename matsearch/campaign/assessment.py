@@ -13,7 +13,7 @@ from matsearch.campaign.parts import HULL, Parts
 from matsearch.campaign.progress import Progress
 from matsearch.campaign.rows import candidate_of, relaxation_row, relaxed_of
 from matsearch.crystal.identity import structure_hash
-from matsearch.objectives.base import Objective, evaluate_objective
+from matsearch.objectives.base import Objective, evaluate_objective, unconverged_detail
 from matsearch.records import Candidate, Individual, Rejection, Relaxed, Score, Stage, content_hash
 from matsearch.relaxation.relaxer import relax
 from matsearch.store import RunStore
@@ -113,12 +113,7 @@ class Assessment:
     def _take_relaxation(self, number: int, key: str, result: Relaxed | Rejection) -> None:
         self._keys[number] = key
         if isinstance(result, Relaxed) and not result.converged:
-            tol = self._parts.config.relax.force_tol
-            detail = (
-                f"{result.n_steps} steps; largest force on an atom {result.max_force:.3g} eV/Å, "
-                f"and atoms and cell must both be below {tol:g}"
-            )
-            result = Rejection(Stage.RELAX, "unconverged", detail)
+            result = Rejection(Stage.RELAX, "unconverged", unconverged_detail(result))
         if isinstance(result, Rejection):
             self._finish(number, result)
         else:

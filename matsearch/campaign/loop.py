@@ -311,8 +311,10 @@ class Loop:
             for future in [one for one in self._pending() if not one.cancel()]:
                 if future.exception() is None:
                     self._take(future)
-        finally:
-            self._close(wait=True)
+        except BaseException:
+            self._close(wait=False)  # a second Ctrl-C, or a store that takes no more
+            raise
+        self._close(wait=True)
 
     def _close(self, *, wait: bool) -> None:
         self._requests.close(wait=wait)

@@ -2,7 +2,7 @@
 
 import json
 
-from conftest import poscar
+from scripted_campaign import poscar
 
 
 def test_good_and_bad_files_are_a_row_each(tmp_path, command):

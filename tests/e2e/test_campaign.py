@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import good_replies, poscar, reply
+from scripted_campaign import good_replies, poscar, reply
 
 import matsearch as ms
 from matsearch.errors import BackendAuthError, StoreError

@@ -1,7 +1,7 @@
 """Prompts out of parents, and rows out of completions."""
 
 import pytest
-from conftest import poscar, reply
+from scripted_campaign import poscar, reply
 
 from matsearch.crystal.text import from_poscar
 from matsearch.errors import ConfigError
