@@ -31,6 +31,22 @@ def finish(process):
     assert process.returncode == 0, err
 
 
+def until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.01)
+
+
+def commits(run_dir):
+    """How many replies, relaxations and scores a run has committed."""
+    if not is_run_dir(run_dir):
+        return 0
+    with RunStore(run_dir, writable=False) as store:
+        tables = ("replies", "relaxations", "scores")
+        return sum(store.row(f"SELECT count(*) FROM {table}")[0] for table in tables)
+
+
 def seeds_are_scored(run_dir):
     with RunStore(run_dir, writable=False) as store:
         return store.row("SELECT count(*) FROM candidates WHERE stage = 'scored'")[0] >= 3
@@ -50,24 +66,25 @@ def asked(log):
 def test_ten_kills_leave_the_same_candidates_and_ask_for_nothing_twice(write_campaign, tmp_path):
     settings = "generations = 3\npopulation = 6\nseeds = 3\nchildren_per_prompt = 2"
     whole_log, log = tmp_path / "whole.log", tmp_path / "killed.log"
-    whole = write_campaign(name="same", search=settings, llm=f', delay = 0.1, log = "{whole_log}"')
-    began = time.monotonic()
+    whole = write_campaign(name="same", search=settings, llm=f', log = "{whole_log}"')
     finish(start(whole, tmp_path / "whole"))
-    seconds = time.monotonic() - began
 
-    path = write_campaign(name="same", search=settings, llm=f', delay = 0.1, log = "{log}"')
+    path = write_campaign(name="same", search=settings, llm=f', delay = 0.3, log = "{log}"')
     run_dir, rng = tmp_path / "killed", random.Random(20)
-    # The first kill comes before the run folder exists; the others at any moment of what is left.
-    moments = [0.15] + [rng.uniform(0.3, 1.0) * seconds for _ in range(N_KILLS - 1)]
     kept: set[int] = set()
-    for number, moment in enumerate(moments):
+    for number in range(N_KILLS):
         n_asked = len(asked(log))
         process = start(path if number % 2 == 0 or not is_run_dir(run_dir) else run_dir, run_dir)
-        time.sleep(moment)
+        if number > 0:
+            # At any moment after the next few commits, so that every kill finds work in hand.
+            target = commits(run_dir) + rng.randint(1, 3)
+            until(lambda goal=target: commits(run_dir) >= goal)
+        time.sleep(rng.uniform(0.0, 0.15))
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+        assert process.returncode == -signal.SIGKILL, "the run ended before the kill"
         if number == 0:
-            assert not run_dir.exists()
+            assert not run_dir.exists(), "the first kill is to come before the run folder"
         assert kept.isdisjoint(asked(log)[n_asked:]), "a committed reply was asked for again"
         if is_run_dir(run_dir):
             before = kept
@@ -89,9 +106,7 @@ def test_ten_kills_leave_the_same_candidates_and_ask_for_nothing_twice(write_cam
 def test_ctrl_c_finishes_the_step_and_prints_the_command_that_continues(write_campaign, tmp_path):
     run_dir = tmp_path / "run"
     process = start(write_campaign(llm=", delay = 0.3"), run_dir)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (is_run_dir(run_dir) and replies_of(run_dir)):
-        time.sleep(0.05)
+    until(lambda: is_run_dir(run_dir) and replies_of(run_dir))
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -106,9 +121,7 @@ def test_ctrl_c_finishes_the_step_and_prints_the_command_that_continues(write_ca
 def test_a_second_ctrl_c_stops_at_once_and_loses_nothing(write_campaign, tmp_path):
     run_dir = tmp_path / "run"
     process = start(write_campaign(llm=", delay = 60"), run_dir)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (is_run_dir(run_dir) and seeds_are_scored(run_dir)):
-        time.sleep(0.05)
+    until(lambda: is_run_dir(run_dir) and seeds_are_scored(run_dir))
     process.send_signal(signal.SIGINT)
     time.sleep(1.0)
     process.send_signal(signal.SIGINT)
