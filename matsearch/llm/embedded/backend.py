@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -105,6 +106,7 @@ class GrammarMask:
         return scores.masked_fill(torch.from_numpy(forbidden).to(scores.device), -torch.inf)
 
 
+@cache
 def _weights_hash(folder: Path) -> str:
     import hashlib
 
