@@ -118,6 +118,10 @@ class Prediction:
         stress: [3, 3] in eV/Å^3, dE/dstrain / V: positive under tension (ASE's sign).
         magmoms: [n_atoms] magnitudes in μB, or None.
         charges: [n_atoms] in e, or None.
+        atom_energies: [n_atoms] in eV, which sum to `energy`, or None.
+        features: [n_atoms, n_features] of the network's last layer but one, or None.
+        out_of_domain: Why the structure lies outside what the potential can know (colliding atoms, a hole of its
+            energy surface), or None. Such a prediction is not to be ranked.
     """
 
     energy: float
@@ -125,6 +129,9 @@ class Prediction:
     stress: np.ndarray
     magmoms: np.ndarray | None = None
     charges: np.ndarray | None = None
+    atom_energies: np.ndarray | None = None
+    features: np.ndarray | None = None
+    out_of_domain: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ from matsearch.records import Prediction
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
+    from matsearch.potential.batch import BatchPrediction, CrystalBatch
+
 POTENTIALS = {
     "chgnet-0.3.0": "matsearch.potential.chgnet:chgnet_030",
     "chgnet-r2scan": "matsearch.potential.chgnet:chgnet_r2scan",
@@ -42,6 +44,19 @@ class Potential(ABC):
             PotentialError: A structure holds an element that the potential was not trained on.
             TypeError: One structure instead of a list of them.
         """
+
+    def evaluate(self, batch: CrystalBatch) -> BatchPrediction:
+        """Energies, forces and stresses of a batch; the relaxation calls this at every step.
+
+        This one asks `predict` about each crystal; a potential that computes on the batch itself
+        (`matsearch.potential.batched.BatchedPotential`) is much faster.
+
+        Raises:
+            PotentialError: A crystal holds an element that the potential was not trained on.
+        """
+        from matsearch.potential.batch import gather
+
+        return gather(batch, self.predict(batch.structures()))
 
     def untrained(self, structure: Structure) -> list[str]:
         """Symbols in the structure that the potential was not trained on, sorted."""

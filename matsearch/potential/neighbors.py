@@ -1,89 +1,110 @@
-"""Bonds and angles of one periodic crystal, as index arrays."""
+"""Pairs of neighbouring atoms in a flat batch of periodic crystals."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from pymatgen.optimization.neighbors import find_points_in_spheres
+import torch
+from torch import Tensor
+from vesin import NeighborList
+
+SKIN = 0.5
+"""Å by which lists reach beyond the cutoff, so that a list serves several steps."""
 
 
-@dataclass(frozen=True, slots=True)
-class BondGraph:
-    """Directed bonds, the undirected bonds they pair up to, and angles between short bonds at one atom.
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Pairs of atoms within a cutoff, each undirected pair once.
 
     Attributes:
-        centers: [n_directed] atom a bond starts from.
-        neighbors: [n_directed] atom it points to.
-        images: [n_directed, 3] cell of that neighbour, in lattice vectors.
-        directed_to_undirected: [n_directed] index of the undirected bond.
-        undirected_to_directed: [n_undirected] one of its two directed bonds.
-        angle_first: [n_angles] directed bond of an ordered pair of short bonds that share their centre.
-        angle_second: [n_angles] the other bond of the pair.
+        first: [n_pairs] index of an atom of the batch.
+        second: [n_pairs] the other atom, of the same crystal (perhaps the same atom in another cell).
+        shifts: [n_pairs, 3] cell of the second atom, in lattice vectors: its position is
+            `positions[second] + shifts @ cell`.
+        system_idx: [n_pairs] crystal of the pair.
+        lengths: [n_pairs] in Å, for choosing among the pairs; not differentiable.
     """
 
-    centers: np.ndarray
-    neighbors: np.ndarray
-    images: np.ndarray
-    directed_to_undirected: np.ndarray
-    undirected_to_directed: np.ndarray
-    angle_first: np.ndarray
-    angle_second: np.ndarray
+    first: Tensor
+    second: Tensor
+    shifts: Tensor
+    system_idx: Tensor
+    lengths: Tensor
+
+    def vectors(self, positions: Tensor, cells: Tensor) -> Tensor:
+        """[n_pairs, 3] from first to second atom in Å, differentiable in positions and cells."""
+        shift = torch.bmm(self.shifts[:, None, :], cells.index_select(0, self.system_idx))[:, 0]
+        return positions.index_select(0, self.second) - positions.index_select(0, self.first) + shift
+
+    def take(self, chosen: Tensor) -> Pairs:
+        """The pairs of these indices."""
+        parts = (self.first, self.second, self.shifts, self.system_idx, self.lengths)
+        return Pairs(*(part.index_select(0, chosen) for part in parts))
 
 
-def bond_graph(lattice: np.ndarray, positions: np.ndarray, cutoff: float, short_cutoff: float) -> BondGraph:
-    """All bonds up to a cutoff, and all angles between bonds up to a shorter one.
+class PairMemory:
+    """A list of pairs that reaches beyond the cutoff, kept until an atom may have come from outside it."""
+
+    def __init__(self, cutoff: float) -> None:
+        self.cutoff = cutoff
+        self._list: Pairs | None = None
+        self._positions: Tensor | None = None
+        self._cells: Tensor | None = None
+
+    def pairs(self, positions: Tensor, cells: Tensor, sizes: tuple[int, ...], system_idx: Tensor) -> Pairs:
+        """The pairs within the cutoff now."""
+        if not self._still_holds(positions, cells, system_idx):
+            self._list = search_pairs(positions, cells, sizes, self.cutoff + SKIN)
+            self._positions, self._cells = positions, cells
+        known = self._list
+        assert known is not None
+        lengths = torch.linalg.vector_norm(known.vectors(positions, cells), dim=1)
+        near = Pairs(known.first, known.second, known.shifts, known.system_idx, lengths)
+        return near.take(torch.nonzero(lengths < self.cutoff)[:, 0])
+
+    def _still_holds(self, positions: Tensor, cells: Tensor, system_idx: Tensor) -> bool:
+        """Whether no pair can have come within the cutoff that the list lacks.
+
+        A pair vector d deforms with the cell to d F and changes by what its two atoms moved beside that, so that its
+        length is at least s |d| - 2 u, with s the smallest singular value of F and u the largest such move.
+        """
+        if self._cells is None or self._positions is None:
+            return False
+        deformation = torch.linalg.solve(self._cells, cells)
+        followed = torch.bmm(self._positions[:, None, :], deformation.index_select(0, system_idx))[:, 0]
+        moves = torch.linalg.vector_norm(positions - followed, dim=1)
+        farthest = moves.new_zeros(len(cells)).index_reduce(0, system_idx, moves, "amax")
+        least = torch.linalg.svdvals(deformation)[:, -1]
+        return bool((least * (self.cutoff + SKIN) - 2 * farthest >= self.cutoff).all())
+
+
+def search_pairs(positions: Tensor, cells: Tensor, sizes: tuple[int, ...], cutoff: float) -> Pairs:
+    """All pairs within a cutoff (Å), each undirected pair once.
 
     Args:
-        lattice: [3, 3] lattice vectors as rows, in Å, of either handedness.
-        positions: [n_atoms, 3] Cartesian, in Å.
-        cutoff: Longest bond, in Å.
-        short_cutoff: Longest bond that forms angles, in Å.
+        positions: [n_atoms, 3] in Å.
+        cells: [n_systems, 3, 3] lattice vectors as rows, in Å.
+        sizes: Atoms of each crystal.
+        cutoff: Å.
     """
-    points = np.ascontiguousarray(positions, dtype=float)
-    centers, neighbors, images, lengths = find_points_in_spheres(
-        points, points, r=cutoff, pbc=np.ones(3, dtype=np.int64), lattice=lattice, tol=1e-8
+    finder = NeighborList(cutoff=cutoff, full_list=False)
+    parts = []
+    start = 0
+    points, boxes = positions.cpu().numpy(), cells.cpu().numpy()
+    for system, size in enumerate(sizes):
+        i, j, shift, length = finder.compute(points[start : start + size], boxes[system], True, "ijSd")
+        parts.append((i.astype(np.int64) + start, j.astype(np.int64) + start, shift, length, np.full(len(i), system)))
+        start += size
+    first, second, shifts, lengths, systems = (np.concatenate(column) for column in zip(*parts, strict=True))
+
+    def tensor(array: np.ndarray, dtype: torch.dtype) -> Tensor:
+        return torch.as_tensor(array, dtype=dtype, device=positions.device)
+
+    return Pairs(
+        tensor(first, torch.int64),
+        tensor(second, torch.int64),
+        tensor(shifts, torch.float64),
+        tensor(systems, torch.int64),
+        tensor(lengths, torch.float64),
     )
-    images = np.rint(images).astype(np.int64)
-    itself = (centers == neighbors) & (images == 0).all(axis=1)
-    centers, neighbors, images, lengths = centers[~itself], neighbors[~itself], images[~itself], lengths[~itself]
-
-    forward, backward = _codes(centers, neighbors, images, len(points))
-    _, inverse, counts = np.unique(np.minimum(forward, backward), return_inverse=True, return_counts=True)
-    # Rounding can put one direction of a bond of exactly the cutoff inside and the other outside. Such a bond weighs
-    # nothing (the envelope is zero there), so it is left out.
-    paired = counts[inverse] == 2
-    centers, neighbors, images, lengths = centers[paired], neighbors[paired], images[paired], lengths[paired]
-    _, representative, undirected = np.unique(inverse[paired], return_index=True, return_inverse=True)
-
-    # Both directions take the length of one of them, so that they are short or long together.
-    short = np.flatnonzero(lengths[representative][undirected] < short_cutoff)
-    first, second = _ordered_pairs(centers[short])
-    return BondGraph(centers, neighbors, images, undirected, representative, short[first], short[second])
-
-
-def _codes(
-    centers: np.ndarray, neighbors: np.ndarray, images: np.ndarray, n_atoms: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """One integer for each directed bond, and that of its reverse."""
-    reach = int(np.abs(images).max(initial=0))
-    base = 2 * reach + 1
-
-    def code(start: np.ndarray, end: np.ndarray, cell: np.ndarray) -> np.ndarray:
-        shifted = cell + reach
-        return (((start * n_atoms + end) * base + shifted[:, 0]) * base + shifted[:, 1]) * base + shifted[:, 2]
-
-    return code(centers, neighbors, images), code(neighbors, centers, -images)
-
-
-def _ordered_pairs(groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """All ordered pairs (i, j), i != j, of entries in one group."""
-    order = np.argsort(groups, kind="stable")
-    sizes = np.bincount(groups) if len(groups) else np.zeros(0, dtype=np.int64)
-    starts = np.cumsum(sizes) - sizes
-    per_entry = np.repeat(sizes, sizes)  # entries in the group of each sorted entry
-    first = np.repeat(np.arange(len(groups)), per_entry)
-    ramp = np.arange(len(first)) - np.repeat(np.cumsum(per_entry) - per_entry, per_entry)
-    second = np.repeat(np.repeat(starts, sizes), per_entry) + ramp
-    different = first != second
-    return order[first[different]], order[second[different]]

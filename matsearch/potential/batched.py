@@ -1,0 +1,89 @@
+"""Potentials that compute on a flat batch."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from pymatgen.core import Structure
+
+from matsearch.errors import PotentialError
+from matsearch.potential.base import Potential
+from matsearch.potential.batch import BatchPrediction, CrystalBatch, Output, spread
+from matsearch.potential.derivatives import differentiate
+from matsearch.records import Prediction
+
+
+class BatchedPotential(Potential):
+    """A potential that gives the energies of a batch; forces and stresses follow from one backward pass."""
+
+    batch_atoms = 100
+    """Atoms that are computed together on a CPU: larger batches fall out of its caches."""
+
+    @abstractmethod
+    def forward(self, batch: CrystalBatch) -> Output:
+        """Energies of the crystals, differentiable in `batch.positions` and `batch.cells`."""
+
+    def evaluate(self, batch: CrystalBatch) -> BatchPrediction:
+        """Energies, forces and stresses of a batch from one forward and one backward pass."""
+        with one_thread(batch.positions.device):
+            return differentiate(self.forward, batch)
+
+    def predict(self, structures: Sequence[Structure]) -> list[Prediction]:
+        """Energy, forces, stress and what else the potential knows of each structure, in order.
+
+        Raises:
+            PotentialError: A structure holds an untrained element, a partly occupied site or coordinates that are no
+                numbers.
+            TypeError: One structure instead of a list of them.
+        """
+        self.require_trained(structures)
+        for number, structure in enumerate(structures):
+            if not structure.is_ordered:
+                raise PotentialError(f"{self.name} needs one element a site; structure {number} is disordered")
+            if not (np.isfinite(structure.lattice.matrix).all() and np.isfinite(structure.frac_coords).all()):
+                raise PotentialError(f"{self.name} needs finite coordinates; structure {number} holds NaN or inf")
+
+        def work(batch: list[Structure]) -> list[Prediction]:
+            crystals = CrystalBatch.from_structures(batch, self.device)
+            return spread(crystals, self.evaluate(crystals))
+
+        batches = list(_batches(structures, self.batch_atoms))
+        if len(batches) < 2:
+            return [prediction for batch in batches for prediction in work(batch)]
+        with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+            return [prediction for part in threads.map(work, batches) for prediction in part]
+
+
+@contextmanager
+def one_thread(device: torch.device) -> Iterator[None]:
+    """Hold torch to one CPU thread.
+
+    The tensors of a batch are so small that a second thread slows them down, and on one thread the sums come in one
+    order: the same batch gives the same bits. Batches, not tensors, are shared out among threads.
+    """
+    before = torch.get_num_threads()
+    if device.type != "cpu" or before == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _batches(structures: Sequence[Structure], n_atoms: int) -> Iterator[list[Structure]]:
+    """Neighbours in the list, together up to a number of atoms."""
+    batch: list[Structure] = []
+    for structure in structures:
+        if batch and sum(map(len, batch)) + len(structure) > n_atoms:
+            yield batch
+            batch = []
+        batch.append(structure)
+    if batch:
+        yield batch
