@@ -205,7 +205,7 @@ def spread(batch: CrystalBatch, prediction: BatchPrediction) -> list[Prediction]
     def of_atoms(values: Tensor | None) -> list[np.ndarray] | list[None]:
         if values is None:
             return [None] * batch.n_systems
-        return [part.cpu().double().numpy() for part in torch.split(values, batch.sizes)]
+        return [part.cpu().double().numpy() for part in torch.split(values, list(batch.sizes))]
 
     columns = (
         prediction.energies.tolist(),

@@ -21,7 +21,7 @@ from pymatgen.core import Element, Structure
 
 from matsearch.errors import PotentialError
 from matsearch.potential.base import Potential
-from matsearch.potential.neighbors import bond_graph
+from matsearch.potential.bond_graph import bond_graph
 from matsearch.records import Prediction
 
 MAX_ATOMIC_NUMBER = 94
