@@ -1,154 +1,244 @@
-"""CHGNet with the weights of the `chgnet` wheel, one crystal at a time.
+"""CHGNet on a flat batch, with the weights of the `chgnet` wheel.
 
-The network is the stock one. What differs is how it is called: the graph is built in NumPy, forces and stress come from
-one backward pass without a graph of their own, and the stress divides by |V|, so that left-handed cells come out right.
+The network is that of Deng et al., Nat. Mach. Intell. 5, 1031 (2023); r2SCAN weights: Huang et al., npj Comput. Mater.
+(2025). It is computed in another order than in the stock package, with the same result:
 
-Source: Deng et al., Nat. Mach. Intell. 5, 1031 (2023); r2SCAN weights: Huang et al., npj Comput. Mater. (2025).
+- The first linear layer of a gated convolution takes what an atom, a bond and an angle bring one after the other. It is
+  applied to each atom, bond and angle once, and a row adds up what belongs to it (`matsearch.potential.messages`).
+- Bonds beyond 3 Å never change in the bond convolutions, so that all their layers fold into one matrix.
+- The last angle update has no reader and is left out.
+- Forces and stress come from one backward pass, and the stress divides by |V|, so that left-handed cells come out right.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
 from functools import lru_cache
-from io import StringIO
+from importlib.resources import as_file, files
+from typing import Any
 
 import numpy as np
 import torch
-from chgnet.model.model import BatchedGraph
-from chgnet.model.model import CHGNet as Network
-from pymatgen.core import Element, Structure
+import torch.nn.functional as F
+from pymatgen.core import Element
+from torch import Tensor
 
 from matsearch.errors import PotentialError
-from matsearch.potential.base import Potential
-from matsearch.potential.bond_graph import bond_graph
-from matsearch.records import Prediction
+from matsearch.potential.batch import CrystalBatch, Output
+from matsearch.potential.batched import BatchedPotential
+from matsearch.potential.graph import CrystalGraph, crystal_graph
+from matsearch.potential.messages import EPS, Gate, Messages, RowUpdate
 
-MAX_ATOMIC_NUMBER = 94
+BOND_CUTOFF = 6.0
+"""Å; longest bond."""
+SHORT_CUTOFF = 3.0
+"""Å; longest bond that forms angles."""
 
 # MPtrj, the training set of 0.3.0, holds 89 elements: none of these five. Their embeddings keep the norm they were
 # initialised with (8; trained ones exceed 20) and their references are no fit.
 NOT_IN_MPTRJ = frozenset({"Po", "At", "Rn", "Fr", "Ra"})
 
+CHECKPOINTS = {
+    "0.3.0": "0.3.0/chgnet_0.3.0_e29f68s314m37.pth.tar",
+    "r2scan": "r2scan/chgnet_r2scan_transfer_learning_e15f36s161m23.pth.tar",
+}
+
 
 def chgnet_030(device: str = "auto") -> CHGNet:
     """CHGNet 0.3.0: PBE/PBE+U energies that hold the Materials Project 2020 corrections; never correct them again."""
-    return CHGNet("chgnet-0.3.0", "mp2020", _load(torch_device(device), "0.3.0"))
+    return CHGNet("chgnet-0.3.0", "mp2020", _checkpoint("0.3.0"), torch_device(device))
 
 
 def chgnet_r2scan(device: str = "auto") -> CHGNet:
     """CHGNet fine-tuned to r2SCAN. Its surface has holes under compression: rescore relaxed cells, do not search."""
-    return CHGNet("chgnet-r2scan", "r2scan", _load(torch_device(device), "r2scan"))
+    return CHGNet("chgnet-r2scan", "r2scan", _checkpoint("r2scan"), torch_device(device))
 
 
-class CHGNet(Potential):
+class CHGNet(BatchedPotential):
     """One set of CHGNet weights on one device.
 
-    Magnetic moments are magnitudes. Moments, energies, forces and stresses carry the single precision of the weights.
+    Magnetic moments are magnitudes. Energies, forces, stresses and moments carry the single precision of the weights
+    unless `double` is asked for.
+
+    Attributes:
+        energy_references: Composition energy of each element, in eV/atom; the network gives the rest.
     """
 
-    def __init__(self, name: str, energy_scale: str, network: Network) -> None:
+    def __init__(
+        self,
+        name: str,
+        energy_scale: str,
+        weights: dict[str, Tensor],
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         self.name = name
         self.energy_scale = energy_scale
-        self._network = network
-        parameter = next(network.parameters())
-        self._torch_device, self._dtype = parameter.device, parameter.dtype
-        self.device = str(parameter.device)
-        # Composition energies in eV/atom by atomic number - 1; the sum over a crystal is taken in double precision.
-        self._references = network.composition_model.fc.weight.detach().cpu().double().numpy()[0]
-        self.elements = _trained_elements(self._references)
+        self.device = device
+        self._weights = weights
+        self._network = _Network(weights, torch.device(device), dtype)
+        references = weights["composition_model.fc.weight"].double()[0]
+        self._references = references.to(device)
+        self.elements = _trained_elements(references.numpy())
+        self.energy_references = {symbol: float(references[Element(symbol).Z - 1]) for symbol in sorted(self.elements)}
 
-    def predict(self, structures: Sequence[Structure]) -> list[Prediction]:
-        """Energy, forces, stress and moments of each structure, in order.
+    def double(self) -> CHGNet:
+        """The same potential in double precision: about three times slower, for checks of derivatives."""
+        return CHGNet(self.name, self.energy_scale, self._weights, self.device, torch.float64)
 
-        A structure without neighbours within 6 Å gives the energy of free atoms and no forces.
+    def forward(self, batch: CrystalBatch) -> Output:
+        """Energies, moments, atomic energies and features of a batch.
 
-        Raises:
-            PotentialError: A structure holds an untrained element, a partly occupied site or coordinates that are no
-                numbers.
+        An atom without neighbours within 6 Å has the energy of a free atom.
         """
-        for number, structure in enumerate(structures):
-            if not structure.is_ordered:
-                raise PotentialError(f"{self.name} needs one element a site; structure {number} is disordered")
-            if not (np.isfinite(structure.lattice.matrix).all() and np.isfinite(structure.frac_coords).all()):
-                raise PotentialError(f"{self.name} needs finite coordinates; structure {number} holds NaN or inf")
-        self.require_trained(structures)
-        with one_thread(self._torch_device):
-            return [self._predict_one(structure) for structure in structures]
-
-    def _predict_one(self, structure: Structure) -> Prediction:
-        numbers = np.array([site.specie.Z for site in structure])
-        graph = self._graph(structure, numbers)
-        output = self._network._compute(graph, compute_magmom=True)
-        # The network gives eV/atom; one backward pass of the total gives dE/dposition and dE/dstrain.
-        energy = output["e"].sum() * len(numbers)
-        position_gradient, virial = torch.autograd.grad(
-            energy, [graph.atom_positions[0], graph.strains[0]], allow_unused=True, materialize_grads=True
-        )
-        return Prediction(
-            energy=float(energy.detach()) + float(self._references[numbers - 1].sum()),
-            forces=-position_gradient.cpu().double().numpy(),
-            stress=_symmetric(virial.cpu().double().numpy()) / structure.volume,
-            magmoms=output["m"][0].detach().cpu().double().numpy(),
-        )
-
-    def _graph(self, structure: Structure, numbers: np.ndarray) -> BatchedGraph:
-        """The crystal as the network reads it, differentiable in positions and strain."""
-        network = self._network
-        lattice_rows = np.ascontiguousarray(structure.lattice.matrix, dtype=float)
-        bonds = bond_graph(lattice_rows, structure.cart_coords, _cutoff(network, "atom"), _cutoff(network, "bond"))
-
-        def real(array: np.ndarray) -> torch.Tensor:
-            return torch.tensor(array, dtype=self._dtype, device=self._torch_device)
-
-        def index(array: np.ndarray) -> torch.Tensor:
-            return torch.tensor(array, dtype=torch.int32, device=self._torch_device)
-
-        strain = torch.zeros(3, 3, dtype=self._dtype, device=self._torch_device, requires_grad=True)
-        lattice = real(lattice_rows) @ (torch.eye(3, dtype=self._dtype, device=self._torch_device) + strain)
-        positions = real(structure.frac_coords) @ lattice
-        centers, neighbors = index(bonds.centers), index(bonds.neighbors)
-        bases_atom, bases_bond, directions = network.bond_basis_expansion(
-            center=positions.index_select(0, centers),
-            neighbor=positions.index_select(0, neighbors),
-            undirected2directed=index(bonds.undirected_to_directed),
-            image=real(bonds.images),
-            lattice=lattice,
-        )
-        first, second = index(bonds.angle_first), index(bonds.angle_second)
-        to_undirected = index(bonds.directed_to_undirected)
-        angle_bases = network.angle_basis_expansion(
-            directions.index_select(0, first), directions.index_select(0, second)
-        )
-        angles = torch.stack(
-            [
-                centers.index_select(0, first),
-                to_undirected.index_select(0, first),
-                to_undirected.index_select(0, second),
-            ],
-            dim=1,
-        )
-        return BatchedGraph(
-            atomic_numbers=index(numbers),
-            bond_bases_ag=bases_atom,
-            bond_bases_bg=bases_bond,
-            angle_bases=angle_bases,
-            batched_atom_graph=torch.stack([centers, neighbors], dim=1),
-            batched_bond_graph=angles,
-            atom_owners=index(np.zeros(len(numbers))),
-            directed2undirected=to_undirected,
-            atom_positions=[positions],
-            strains=[strain],
-            volumes=[],  # read by the stock stress alone, which is not asked for: its sign follows the handedness
+        atom_energies, moments, features = self._network(batch)
+        atom_energies = atom_energies.double() + self._references.index_select(0, batch.numbers - 1)
+        return Output(
+            energies=batch.per_system(atom_energies),
+            magmoms=moments.detach(),
+            atom_energies=atom_energies.detach(),
+            features=features.detach(),
         )
 
 
-def _cutoff(network: Network, kind: str) -> float:
-    return float(getattr(network.graph_converter, f"{kind}_graph_cutoff"))
+class _Network:
+    """The network with its weights laid out for batches."""
+
+    def __init__(self, weights: dict[str, Tensor], device: torch.device, dtype: torch.dtype) -> None:
+        self._dtype = dtype
+
+        def get(name: str) -> Tensor:
+            return weights[name].detach().to(device=device, dtype=dtype)
+
+        def linear(name: str) -> Tensor:
+            return get(f"{name}.weight").T.contiguous()  # [in, out], for x @ w
+
+        self._embedding = get("atom_embedding.embedding.weight")
+        self._bond_radial = _Radial(get("bond_basis_expansion.rbf_expansion_ag.frequencies"), BOND_CUTOFF)
+        self._short_radial = _Radial(get("bond_basis_expansion.rbf_expansion_bg.frequencies"), SHORT_CUTOFF)
+        self._angle_frequencies = get("angle_basis_expansion.fourier_expansion.frequencies")
+        self._bond_embedding, self._angle_embedding = linear("bond_embedding"), linear("angle_embedding")
+        self._bond_weights, self._short_weights = linear("bond_weights_ag"), linear("bond_weights_bg")
+        self._atom_layers = [
+            _Layer(get, f"atom_conv_layers.{index}.twoBody_atom", 3, f"atom_conv_layers.{index}.mlp_out.layers.1")
+            for index in range(4)
+        ]
+        self._bond_layers = [
+            _Layer(get, f"bond_conv_layers.{index}.twoBody_bond", 4, f"bond_conv_layers.{index}.mlp_out.layers.1")
+            for index in range(3)
+        ]
+        # The third one, layer 2, changes angles that nothing reads any more.
+        self._angle_layers = [_Layer(get, f"angle_layers.{index}.twoBody_bond", 4) for index in range(2)]
+        # What a long bond brings to every atom convolution, straight from its radial functions: [n_radial, 4 * 2 * 64].
+        bond_parts = torch.stack([layer.inputs[1] for layer in self._atom_layers])
+        self._long_parts = (self._bond_embedding @ bond_parts).permute(2, 0, 1, 3).flatten(1)
+        self._moment = linear("site_wise"), get("site_wise.bias")
+        self._readout_norm = get("readout_norm.weight"), get("readout_norm.bias")
+        self._readout = [(linear(f"mlp.layers.{index}"), get(f"mlp.layers.{index}.bias")) for index in (0, 2, 4, 7)]
+
+    def __call__(self, batch: CrystalBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """Energy (eV, without the composition's), moment (μB) and features of each atom."""
+        graph = crystal_graph(batch, BOND_CUTOFF, SHORT_CUTOFF)
+        n_short = graph.n_short
+        vectors = graph.pairs.vectors(batch.positions, batch.cells)
+        lengths = torch.linalg.vector_norm(vectors, dim=1)
+        radial = self._bond_radial(lengths.to(self._dtype))
+        weight = radial @ self._bond_weights
+        bonds = radial[:n_short] @ self._bond_embedding
+        long_parts = (radial[n_short:] @ self._long_parts).view(-1, 4, 2, bonds.shape[1]).permute(1, 2, 0, 3)
+
+        has_angles = len(graph.angle_pairs) > 0
+        if has_angles:
+            short = self._short_radial(lengths[:n_short].to(self._dtype)) @ self._short_weights
+            angle_weight = short.index_select(0, graph.angle_pairs[:, 0]) * short.index_select(
+                0, graph.angle_pairs[:, 1]
+            )
+            angles = self._angle_basis(graph, vectors, lengths) @ self._angle_embedding
+
+        atoms = self._embedding.index_select(0, batch.numbers - 1)
+        for index, layer in enumerate(self._atom_layers):
+            if index == 3:
+                features = atoms
+            center, bond, neighbor = layer.inputs
+            bond_part = torch.cat([bonds @ bond, long_parts[index]], dim=1)
+            table = torch.cat([atoms @ center + layer.bias, atoms @ neighbor, bond_part], dim=1)
+            atoms = atoms + Messages.apply(table, None, weight, graph.bonds, graph.to_center, layer.gate) @ layer.output
+            if index == 3 or not has_angles:
+                continue
+            layer = self._bond_layers[index]
+            table, addend = self._angle_inputs(layer, atoms, bonds, angles)
+            message = Messages.apply(table, addend, angle_weight, graph.angles, graph.to_first, layer.gate)
+            bonds = bonds + message @ layer.output
+            if index < 2:
+                layer = self._angle_layers[index]
+                table, addend = self._angle_inputs(layer, atoms, bonds, angles)
+                update = RowUpdate.apply(table, addend, graph.angles, layer.gate)
+                angles = (update.view(-1, *angles.shape) + angles).view(update.shape)
+        moments = (features @ self._moment[0] + self._moment[1])[:, 0].abs()
+        atoms = F.layer_norm(atoms, atoms.shape[1:], *self._readout_norm, EPS)
+        *hidden, last = self._readout
+        for weights, bias in hidden:
+            atoms = F.silu(torch.addmm(bias, atoms, weights))
+        return torch.addmm(last[1], atoms, last[0])[:, 0], moments, features
+
+    @staticmethod
+    def _angle_inputs(layer: _Layer, atoms: Tensor, bonds: Tensor, angles: Tensor) -> tuple[Tensor, Tensor]:
+        first, second, angle, center = layer.inputs
+        return torch.cat([atoms @ center + layer.bias, bonds @ first, bonds @ second], dim=1), angles @ angle
+
+    def _angle_basis(self, graph: CrystalGraph, vectors: Tensor, lengths: Tensor) -> Tensor:
+        """[n_angles / 2, n_angular] Fourier functions of each unordered angle."""
+        directions = vectors[: graph.n_short] / lengths[: graph.n_short, None]
+        one, other = (directions.index_select(0, graph.angle_pairs[:, side]) for side in (0, 1))
+        # The factor keeps the slope of acos finite at 0 and 180 degrees, and is part of what was trained.
+        cosines = (one * other).sum(1) * graph.angle_signs * (1 - 1e-6)
+        angles = torch.acos(cosines).to(self._dtype)
+        phases = torch.outer(angles, self._angle_frequencies)
+        constant = phases.new_full((len(phases), 1), 0.5**0.5)
+        return torch.cat([constant, torch.sin(phases), torch.cos(phases)], dim=1) / np.sqrt(np.pi)
 
 
-def _symmetric(matrix: np.ndarray) -> np.ndarray:
-    return 0.5 * (matrix + matrix.T)
+class _Layer:
+    """A gated layer: what each input brings to the first linear layer, and the rest of the gate.
+
+    Attributes:
+        inputs: For each input of 64 features, [2, 64, 64] to core and gate.
+        bias: [2, 1, 64].
+        gate: The layers behind.
+        output: [64, 64] of the sum of messages, or None.
+    """
+
+    def __init__(self, get: Any, name: str, n_inputs: int, output: str | None = None) -> None:
+        def both(part: str) -> Tensor:
+            return torch.stack([get(f"{name}.mlp_core.layers.{part}"), get(f"{name}.mlp_gate.layers.{part}")])
+
+        first = 1 if output is None else 0  # without a hidden layer, dropout comes before the linear layer
+        self.inputs = [part.mT.contiguous() for part in both(f"{first}.weight").chunk(n_inputs, dim=2)]
+        self.bias = both(f"{first}.bias")[:, None]
+        scale = torch.stack([get(f"{name}.bn1.weight"), get(f"{name}.bn2.weight")])
+        shift = torch.stack([get(f"{name}.bn1.bias"), get(f"{name}.bn2.bias")])
+        if output is None:
+            self.gate = Gate(None, None, scale, shift)
+        else:
+            self.gate = Gate(both("3.weight").mT.contiguous(), both("3.bias")[:, None], scale, shift)
+            self.output = get(f"{output}.weight").T.contiguous()
+
+
+class _Radial:
+    """Bessel functions under a polynomial envelope that is flat at 0 and at the cutoff."""
+
+    EXPONENT = 8
+
+    def __init__(self, frequencies: Tensor, cutoff: float) -> None:
+        self._frequencies = frequencies
+        self._cutoff = cutoff
+
+    def __call__(self, lengths: Tensor) -> Tensor:
+        """[n_pairs] in Å to [n_pairs, n_radial]."""
+        p = self.EXPONENT
+        scaled = lengths / self._cutoff
+        envelope = 1 + scaled**p * (-(p + 1) * (p + 2) / 2 + scaled * (p * (p + 2) - scaled * (p * (p + 1) / 2)))
+        factor = envelope * (2 / self._cutoff) ** 0.5 / lengths
+        return torch.sin(torch.outer(scaled, self._frequencies)) * factor[:, None]
 
 
 def _trained_elements(references: np.ndarray) -> frozenset[str]:
@@ -176,26 +266,9 @@ def torch_device(device: str) -> str:
     return device
 
 
-@contextmanager
-def one_thread(device: torch.device) -> Iterator[None]:
-    """Hold torch to one CPU thread.
-
-    The tensors of one crystal are so small that a second thread slows them down, and on one thread the sums come in one
-    order: the same structure gives the same bits.
-    """
-    before = torch.get_num_threads()
-    if device.type != "cpu" or before == 1:
-        yield
-        return
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 @lru_cache(maxsize=4)
-def _load(device: str, version: str) -> Network:
-    with redirect_stdout(StringIO()):  # the stock constructor prints, and stdout is for results
-        network = Network.load(model_name=version, use_device=device, verbose=False)
-    return network.eval().requires_grad_(False)
+def _checkpoint(version: str) -> dict[str, Tensor]:
+    with as_file(files("chgnet") / "pretrained" / CHECKPOINTS[version]) as path:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    weights: dict[str, Tensor] = state["model"]["state_dict"]
+    return weights
