@@ -7,14 +7,14 @@ The network is that of Deng et al., Nat. Mach. Intell. 5, 1031 (2023); r2SCAN we
   applied to each atom, bond and angle once, and a row adds up what belongs to it (`matsearch.potential.messages`).
 - Bonds beyond 3 Å never change in the bond convolutions, so that all their layers fold into one matrix.
 - The last angle update has no reader and is left out.
-- Forces and stress come from one backward pass, and the stress divides by |V|, so that left-handed cells come out right.
+- Forces and stress come from one backward pass, and the stress divides by |V|: left-handed cells come out right.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from importlib.resources import as_file, files
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from matsearch.errors import PotentialError
 from matsearch.potential.batch import CrystalBatch, Output
 from matsearch.potential.batched import BatchedPotential
 from matsearch.potential.graph import CrystalGraph, crystal_graph
-from matsearch.potential.messages import EPS, Gate, Messages, RowUpdate
+from matsearch.potential.messages import EPS, GatedLayer, messages, row_update
 
 BOND_CUTOFF = 6.0
 """Å; longest bond."""
@@ -36,6 +36,8 @@ SHORT_CUTOFF = 3.0
 # MPtrj, the training set of 0.3.0, holds 89 elements: none of these five. Their embeddings keep the norm they were
 # initialised with (8; trained ones exceed 20) and their references are no fit.
 NOT_IN_MPTRJ = frozenset({"Po", "At", "Rn", "Fr", "Ra"})
+
+Get = Callable[[str], Tensor]
 
 CHECKPOINTS = {
     "0.3.0": "0.3.0/chgnet_0.3.0_e29f68s314m37.pth.tar",
@@ -118,19 +120,25 @@ class _Network:
         self._angle_frequencies = get("angle_basis_expansion.fourier_expansion.frequencies")
         self._bond_embedding, self._angle_embedding = linear("bond_embedding"), linear("angle_embedding")
         self._bond_weights, self._short_weights = linear("bond_weights_ag"), linear("bond_weights_bg")
-        self._atom_layers = [
-            _Layer(get, f"atom_conv_layers.{index}.twoBody_atom", 3, f"atom_conv_layers.{index}.mlp_out.layers.1")
-            for index in range(4)
-        ]
-        self._bond_layers = [
-            _Layer(get, f"bond_conv_layers.{index}.twoBody_bond", 4, f"bond_conv_layers.{index}.mlp_out.layers.1")
-            for index in range(3)
-        ]
-        # The third one, layer 2, changes angles that nothing reads any more.
-        self._angle_layers = [_Layer(get, f"angle_layers.{index}.twoBody_bond", 4) for index in range(2)]
-        # What a long bond brings to every atom convolution, straight from its radial functions: [n_radial, 4 * 2 * 64].
-        bond_parts = torch.stack([layer.inputs[1] for layer in self._atom_layers])
-        self._long_parts = (self._bond_embedding @ bond_parts).permute(2, 0, 1, 3).flatten(1)
+        # A short bond brings its features to an atom convolution, a long one its radial functions.
+        self._atom_layers = []
+        for index in range(4):
+            center, bond, neighbor = _first_weights(get, f"atom_conv_layers.{index}.twoBody_atom", "0", 3)
+            entries = (center, neighbor, bond, self._bond_embedding @ bond)
+            self._atom_layers.append(_layer(get, f"atom_conv_layers.{index}.twoBody_atom", entries, None))
+        self._bond_layers, self._angle_layers = [], []
+        for index in range(3):
+            name = f"bond_conv_layers.{index}.twoBody_bond"
+            first, second, angle, center = _first_weights(get, name, "0", 4)
+            angle = self._angle_embedding @ angle if index == 0 else angle
+            self._bond_layers.append(_layer(get, name, (center, first, second), angle))
+        for index in range(2):  # a third one would change angles that nothing reads any more
+            name = f"angle_layers.{index}.twoBody_bond"
+            first, second, angle, center = _first_weights(get, name, "1", 4)
+            angle = self._angle_embedding @ angle if index == 0 else angle
+            self._angle_layers.append(_layer(get, name, (center, first, second), angle))
+        self._atom_outputs = [linear(f"atom_conv_layers.{index}.mlp_out.layers.1") for index in range(4)]
+        self._bond_outputs = [linear(f"bond_conv_layers.{index}.mlp_out.layers.1") for index in range(3)]
         self._moment = linear("site_wise"), get("site_wise.bias")
         self._readout_norm = get("readout_norm.weight"), get("readout_norm.bias")
         self._readout = [(linear(f"mlp.layers.{index}"), get(f"mlp.layers.{index}.bias")) for index in (0, 2, 4, 7)]
@@ -143,47 +151,43 @@ class _Network:
         lengths = torch.linalg.vector_norm(vectors, dim=1)
         radial = self._bond_radial(lengths.to(self._dtype))
         weight = radial @ self._bond_weights
+        long_radial = radial[n_short:]
         bonds = radial[:n_short] @ self._bond_embedding
-        long_parts = (radial[n_short:] @ self._long_parts).view(-1, 4, 2, bonds.shape[1]).permute(1, 2, 0, 3)
-
         has_angles = len(graph.angle_pairs) > 0
         if has_angles:
             short = self._short_radial(lengths[:n_short].to(self._dtype)) @ self._short_weights
             angle_weight = short.index_select(0, graph.angle_pairs[:, 0]) * short.index_select(
                 0, graph.angle_pairs[:, 1]
             )
-            angles = self._angle_basis(graph, vectors, lengths) @ self._angle_embedding
+            angles = basis = self._angle_basis(graph, vectors, lengths)
 
         atoms = self._embedding.index_select(0, batch.numbers - 1)
-        for index, layer in enumerate(self._atom_layers):
-            if index == 3:
-                features = atoms
-            center, bond, neighbor = layer.inputs
-            bond_part = torch.cat([bonds @ bond, long_parts[index]], dim=1)
-            table = torch.cat([atoms @ center + layer.bias, atoms @ neighbor, bond_part], dim=1)
-            atoms = atoms + Messages.apply(table, None, weight, graph.bonds, graph.to_center, layer.gate) @ layer.output
+        for index in range(4):
+            features = atoms  # those that go into the last convolution
+            update = messages(
+                self._atom_layers[index], graph.bonds, graph.to_center, weight, (atoms, atoms, bonds, long_radial)
+            )
+            atoms = atoms + update @ self._atom_outputs[index]
             if index == 3 or not has_angles:
                 continue
-            layer = self._bond_layers[index]
-            table, addend = self._angle_inputs(layer, atoms, bonds, angles)
-            message = Messages.apply(table, addend, angle_weight, graph.angles, graph.to_first, layer.gate)
-            bonds = bonds + message @ layer.output
-            if index < 2:
-                layer = self._angle_layers[index]
-                table, addend = self._angle_inputs(layer, atoms, bonds, angles)
-                update = RowUpdate.apply(table, addend, graph.angles, layer.gate)
-                angles = (update.view(-1, *angles.shape) + angles).view(update.shape)
+            update = messages(
+                self._bond_layers[index], graph.angles, graph.to_first, angle_weight, (atoms, bonds, bonds), angles
+            )
+            bonds = bonds + update @ self._bond_outputs[index]
+            if index == 2:
+                continue
+            update = row_update(self._angle_layers[index], graph.angles, (atoms, bonds, bonds), angles)
+            if index == 0:
+                embedded = basis @ self._angle_embedding
+                angles = (update.view(2, *embedded.shape) + embedded).view(update.shape)
+            else:
+                angles = angles + update
         moments = (features @ self._moment[0] + self._moment[1])[:, 0].abs()
         atoms = F.layer_norm(atoms, atoms.shape[1:], *self._readout_norm, EPS)
         *hidden, last = self._readout
         for weights, bias in hidden:
             atoms = F.silu(torch.addmm(bias, atoms, weights))
         return torch.addmm(last[1], atoms, last[0])[:, 0], moments, features
-
-    @staticmethod
-    def _angle_inputs(layer: _Layer, atoms: Tensor, bonds: Tensor, angles: Tensor) -> tuple[Tensor, Tensor]:
-        first, second, angle, center = layer.inputs
-        return torch.cat([atoms @ center + layer.bias, bonds @ first, bonds @ second], dim=1), angles @ angle
 
     def _angle_basis(self, graph: CrystalGraph, vectors: Tensor, lengths: Tensor) -> Tensor:
         """[n_angles / 2, n_angular] Fourier functions of each unordered angle."""
@@ -197,30 +201,28 @@ class _Network:
         return torch.cat([constant, torch.sin(phases), torch.cos(phases)], dim=1) / np.sqrt(np.pi)
 
 
-class _Layer:
-    """A gated layer: what each input brings to the first linear layer, and the rest of the gate.
+def _both(get: Get, name: str, part: str) -> Tensor:
+    """Core and gate of a weight."""
+    return torch.stack([get(f"{name}.mlp_core.layers.{part}"), get(f"{name}.mlp_gate.layers.{part}")])
 
-    Attributes:
-        inputs: For each input of 64 features, [2, 64, 64] to core and gate.
-        bias: [2, 1, 64].
-        gate: The layers behind.
-        output: [64, 64] of the sum of messages, or None.
-    """
 
-    def __init__(self, get: Any, name: str, n_inputs: int, output: str | None = None) -> None:
-        def both(part: str) -> Tensor:
-            return torch.stack([get(f"{name}.mlp_core.layers.{part}"), get(f"{name}.mlp_gate.layers.{part}")])
+def _first_weights(get: Get, name: str, number: str, n_inputs: int) -> list[Tensor]:
+    """What each of the joined inputs meets of the first linear layer: [2, n_in, width]."""
+    return [part.mT.contiguous() for part in _both(get, name, f"{number}.weight").chunk(n_inputs, dim=2)]
 
-        first = 1 if output is None else 0  # without a hidden layer, dropout comes before the linear layer
-        self.inputs = [part.mT.contiguous() for part in both(f"{first}.weight").chunk(n_inputs, dim=2)]
-        self.bias = both(f"{first}.bias")[:, None]
-        scale = torch.stack([get(f"{name}.bn1.weight"), get(f"{name}.bn2.weight")])
-        shift = torch.stack([get(f"{name}.bn1.bias"), get(f"{name}.bn2.bias")])
-        if output is None:
-            self.gate = Gate(None, None, scale, shift)
-        else:
-            self.gate = Gate(both("3.weight").mT.contiguous(), both("3.bias")[:, None], scale, shift)
-            self.output = get(f"{output}.weight").T.contiguous()
+
+def _layer(get: Get, name: str, entries: tuple[Tensor, ...], rows: Tensor | None) -> GatedLayer:
+    """The weights of a gated layer; angle updates have no hidden layer."""
+    flat = name.startswith("angle")
+    return GatedLayer(
+        entries=entries,
+        bias=_both(get, name, "1.bias" if flat else "0.bias"),
+        rows=rows,
+        hidden=None if flat else _both(get, name, "3.weight").mT.contiguous(),
+        hidden_bias=None if flat else _both(get, name, "3.bias"),
+        scale=torch.stack([get(f"{name}.bn1.weight"), get(f"{name}.bn2.weight")]),
+        shift=torch.stack([get(f"{name}.bn1.bias"), get(f"{name}.bn2.bias")]),
+    )
 
 
 class _Radial:

@@ -75,7 +75,7 @@ class CrystalGraph:
     Attributes:
         pairs: Pairs of atoms within the bond cutoff, the short ones first.
         n_short: How many are short enough to form angles.
-        bonds: Directed bonds (a pair, then all pairs the other way): centre atom, neighbour atom, pair.
+        bonds: Directed bonds (all pairs, then all pairs the other way): centre atom, neighbour atom, pair.
         centers: [2 n_pairs] centre atom of each directed bond.
         to_center: The same for the centres alone.
         angles: Ordered pairs of short bonds at one atom (then all the other way round): that atom, the first bond's

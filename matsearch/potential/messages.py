@@ -1,12 +1,12 @@
 """Gated message passing over the rows of a crystal graph, with derivatives by hand.
 
-A row (a directed bond, an ordered angle) adds up entries of tables, passes them through a gated network
+A row (a directed bond, an ordered angle) adds up what its atoms, bonds and angle bring to the first linear layer and
+passes the sum through a gated network,
 
-    silu(norm(core)) * sigmoid(norm(gate))
+    silu(norm(core)) * sigmoid(norm(gate)).
 
-and is weighted. Core and gate are kept as the two halves of one tensor [2, n_rows, width]. Writing the backward pass by
-hand saves most of the passes over memory that automatic differentiation makes: it needs no gradient of the weights,
-and what it multiplies it can overwrite.
+The backward pass by hand needs half the passes over memory of automatic differentiation: it asks for no gradient of the
+weights, keeps what it will need and nothing else, and overwrites what it has used. It can be differentiated once.
 """
 
 from __future__ import annotations
@@ -15,156 +15,161 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
 from matsearch.potential.graph import Incidence
 
 EPS = 1e-5
+"""Of the layer norms."""
 
 
 @dataclass(frozen=True, eq=False)
-class Gate:
-    """Weights of the gated network behind its first linear layer.
+class GatedLayer:
+    """Weights of a gated layer; core and gate are the two entries of each first dimension.
 
     Attributes:
-        hidden_bias: [2, 1, width] bias of the first layer.
-        weight: [2, width, width] second layer, or None where the first is the only one.
-        bias: [2, 1, width] of the second layer, or None.
+        entries: For each kind of table entry, [2, n_in, width] of the first linear layer.
+        bias: [2, width] of the first linear layer.
+        rows: [2, n_in, width] for features of the rows themselves, or None where they have none.
+        hidden: [2, width, width] second linear layer, or None where the first is the only one.
+        hidden_bias: [2, width], or None.
         scale: [2, width] of the layer norms.
         shift: [2, width] of the layer norms.
     """
 
-    weight: Tensor | None
-    bias: Tensor | None
+    entries: tuple[Tensor, ...]
+    bias: Tensor
+    rows: Tensor | None
+    hidden: Tensor | None
+    hidden_bias: Tensor | None
     scale: Tensor
     shift: Tensor
 
 
-def _gated(hidden: Tensor, gate: Gate) -> tuple[Tensor, list[Tensor]]:
-    """The gated network on rows; also what its derivative needs.
+def messages(
+    layer: GatedLayer,
+    sources: Incidence,
+    targets: Incidence,
+    weight: Tensor,
+    entries: tuple[Tensor, ...],
+    rows: Tensor | None = None,
+) -> Tensor:
+    """Weighted gated messages, added up at their targets.
 
     Args:
-        hidden: [2, n_rows, width] first linear layer.
-        gate: Weights.
+        layer: Weights.
+        sources: Table entries of each row.
+        targets: Where the message of each row goes.
+        weight: [n_rows / 2, width] of the messages of both halves.
+        entries: For each kind of table entry, [n_entries, n_in].
+        rows: [n_rows, n_in], or [n_rows / 2, n_in] for both halves, or None.
 
     Returns:
-        [n_rows, width], and tensors for `_gated_backward`.
+        [n_targets, width].
     """
-    if gate.weight is None:
-        outer = hidden
-    else:
-        outer = torch.baddbmm(gate.bias, F.silu(hidden), gate.weight)
-    width = (outer.shape[-1],)
-    core, core_mean, core_scale = torch.native_layer_norm(outer[0], width, gate.scale[0], gate.shift[0], EPS)
-    opening, gate_mean, gate_scale = torch.native_layer_norm(outer[1], width, gate.scale[1], gate.shift[1], EPS)
-    opening.sigmoid_()
-    message = F.silu(core).mul_(opening)
-    return message, [hidden, outer, core, core_mean, core_scale, opening, gate_mean, gate_scale, message]
+    total: Tensor = _Gated.apply(layer, sources, targets, weight, rows, *entries)
+    return total
 
 
-def _gated_backward(slope: Tensor, saved: tuple[Tensor, ...], gate: Gate) -> Tensor:
-    """Slope with `hidden` from the slope with the message; overwrites what was saved.
-
-    Args:
-        slope: [n_rows, width].
-        saved: From `_gated`.
-        gate: Weights.
-    """
-    hidden, outer, core, core_mean, core_scale, opening, gate_mean, gate_scale, message = saved
-    width = [outer.shape[-1]]
-    # d sigmoid = opening (1 - opening), so that the slope with the gate's argument is slope * message * (1 - opening).
-    gate_slope = torch.addcmul(message, message, opening, value=-1).mul_(slope)
-    core_slope = torch.ops.aten.silu_backward(slope * opening, core)
-    which = [True, False, False]
-    backward = torch.ops.aten.native_layer_norm_backward
-    outer_slope = torch.empty_like(outer)
-    outer_slope[0] = backward(core_slope, outer[0], width, core_mean, core_scale, gate.scale[0], gate.shift[0], which)[
-        0
-    ]
-    outer_slope[1] = backward(gate_slope, outer[1], width, gate_mean, gate_scale, gate.scale[1], gate.shift[1], which)[
-        0
-    ]
-    if gate.weight is None:
-        return outer_slope
-    return torch.ops.aten.silu_backward(torch.bmm(outer_slope, gate.weight.mT), hidden)
+def row_update(layer: GatedLayer, sources: Incidence, entries: tuple[Tensor, ...], rows: Tensor) -> Tensor:
+    """Gated messages of the rows themselves, [n_rows, width]; arguments as in `messages`."""
+    update: Tensor = _Gated.apply(layer, sources, None, None, rows, *entries)
+    return update
 
 
-class Messages(Function):
-    """Sum of weighted gated messages at their targets."""
-
+class _Gated(Function):
     @staticmethod
     def forward(
         ctx: Any,
-        table: Tensor,
-        addend: Tensor | None,
-        weight: Tensor,
+        layer: GatedLayer,
         sources: Incidence,
-        targets: Incidence,
-        gate: Gate,
+        targets: Incidence | None,
+        weight: Tensor | None,
+        rows: Tensor | None,
+        *entries: Tensor,
     ) -> Tensor:
-        """Messages of all rows, added up.
-
-        Args:
-            ctx: Of autograd.
-            table: [2, n_entries, width] first linear layer of everything a row adds up.
-            addend: [2, n_rows, width] or [2, n_rows / 2, width] (for both halves) added to it, or None.
-            weight: [n_rows / 2, width] of the messages, for both halves.
-            sources: Table entries of each row.
-            targets: Where each row's message goes.
-            gate: Weights.
-
-        Returns:
-            [n_targets, width].
-        """
-        hidden = _hidden(table, addend, sources)
-        message, saved = _gated(hidden, gate)
-        ctx.save_for_backward(weight, *saved)
-        ctx.sources, ctx.targets, ctx.gate = sources, targets, gate
-        ctx.addend_rows = 0 if addend is None else addend.shape[1]
+        core, core_saved = _branch(layer, 0, sources, rows, entries)
+        gate, gate_saved = _branch(layer, 1, sources, rows, entries)
+        message = torch.nn.functional.silu(core).mul_(gate.sigmoid_())
+        ctx.layer, ctx.sources, ctx.targets = layer, sources, targets
+        ctx.n_rows_in = 0 if rows is None else len(rows)
+        ctx.sizes = [len(one) for one in entries]
+        ctx.n_saved = len(core_saved)
+        ctx.save_for_backward(weight, core, gate, message, *core_saved, *gate_saved)
+        if targets is None or weight is None:
+            return message.clone()
         return targets.scatter((message.view(2, *weight.shape) * weight).view_as(message))
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
-        """Slopes with table, addend and weight."""
-        weight, *saved = ctx.saved_tensors
-        message = saved[-1]
-        rows = slope.index_select(0, ctx.targets.entries)
-        weight_slope = (rows * message).view(2, *weight.shape).sum(0)
-        rows.view(2, *weight.shape).mul_(weight)
-        hidden_slope = _gated_backward(rows, tuple(saved), ctx.gate)
-        table_slope = torch.stack([ctx.sources.scatter(half) for half in hidden_slope])
-        return table_slope, _addend_slope(hidden_slope, ctx.addend_rows), weight_slope, None, None, None
+        layer, sources, targets = ctx.layer, ctx.sources, ctx.targets
+        weight, core, gate, message, *saved = ctx.saved_tensors
+        weight_slope = None
+        if targets is not None:
+            slope = slope.index_select(0, targets.entries)
+            weight_slope = (slope * message).view(2, *weight.shape).sum(0)
+            slope.view(2, *weight.shape).mul_(weight)
+        # The slope of a sigmoid s is s (1 - s), so that of the gate's argument is slope * message * (1 - gate).
+        gate_slope = torch.addcmul(message, message, gate, value=-1).mul_(slope)
+        core_slope = torch.ops.aten.silu_backward(slope * gate, core)
+
+        table_slopes, rows_slope = [], None
+        for half, outer_slope, kept in ((0, core_slope, saved[: ctx.n_saved]), (1, gate_slope, saved[ctx.n_saved :])):
+            hidden_slope = _branch_backward(layer, half, outer_slope, kept)
+            table_slopes.append(sources.scatter(hidden_slope).split(ctx.sizes))
+            if ctx.n_rows_in:
+                part = hidden_slope.view(-1, ctx.n_rows_in, hidden_slope.shape[1])
+                part = part[0] if len(part) == 1 else part[0] + part[1]
+                rows_slope = _times(rows_slope, part, layer.rows[half])
+        entry_slopes: list[Tensor | None] = []
+        for index, (first, second) in enumerate(zip(*table_slopes, strict=True)):
+            if not ctx.needs_input_grad[5 + index]:
+                entry_slopes.append(None)
+                continue
+            entry_slopes.append(_times(_times(None, first, layer.entries[index][0]), second, layer.entries[index][1]))
+        return None, None, None, weight_slope, rows_slope, *entry_slopes
 
 
-class RowUpdate(Function):
-    """Gated messages of the rows themselves."""
+def _branch(
+    layer: GatedLayer, half: int, sources: Incidence, rows: Tensor | None, entries: tuple[Tensor, ...]
+) -> tuple[Tensor, list[Tensor]]:
+    """One of the two branches up to its layer norm; also what its derivative needs."""
+    width = layer.bias.shape[1]
+    table = entries[0].new_empty(sum(len(one) for one in entries), width)
+    start = 0
+    for index, (entry, weight) in enumerate(zip(entries, layer.entries, strict=True)):
+        part = table[start : start + len(entry)]
+        start += len(entry)
+        if index == 0:
+            torch.addmm(layer.bias[half], entry, weight[half], out=part)
+        else:
+            torch.mm(entry, weight[half], out=part)
+    outer = sources.gather(table)
+    if rows is not None and layer.rows is not None:
+        if len(rows) == len(outer):
+            outer.addmm_(rows, layer.rows[half])
+        else:
+            outer.view(2, len(rows), width).add_(rows @ layer.rows[half])
+    saved = []
+    if layer.hidden is not None and layer.hidden_bias is not None:
+        saved.append(outer)
+        outer = torch.addmm(layer.hidden_bias[half], torch.nn.functional.silu(outer), layer.hidden[half])
+    normed, mean, deviation = torch.native_layer_norm(outer, (width,), layer.scale[half], layer.shift[half], EPS)
+    return normed, [*saved, outer, mean, deviation]
 
-    @staticmethod
-    def forward(ctx: Any, table: Tensor, addend: Tensor, sources: Incidence, gate: Gate) -> Tensor:
-        """[n_rows, width] of the arguments of `Messages`."""
-        message, saved = _gated(_hidden(table, addend, sources), gate)
-        ctx.save_for_backward(*saved)
-        ctx.sources, ctx.gate, ctx.addend_rows = sources, gate, addend.shape[1]
-        return message.clone()
 
-    @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
-        """Slopes with table and addend."""
-        hidden_slope = _gated_backward(slope, ctx.saved_tensors, ctx.gate)
-        table_slope = torch.stack([ctx.sources.scatter(half) for half in hidden_slope])
-        return table_slope, _addend_slope(hidden_slope, ctx.addend_rows), None, None
+def _branch_backward(layer: GatedLayer, half: int, slope: Tensor, saved: list[Tensor]) -> Tensor:
+    """Slope with the first linear layer's result, from that with the layer norm's."""
+    *hidden, outer, mean, deviation = saved
+    slope = torch.ops.aten.native_layer_norm_backward(
+        slope, outer, [outer.shape[1]], mean, deviation, layer.scale[half], layer.shift[half], [True, False, False]
+    )[0]
+    if layer.hidden is None:
+        return slope
+    return torch.ops.aten.silu_backward(slope @ layer.hidden[half].T, hidden[0])
 
 
-def _hidden(table: Tensor, addend: Tensor | None, sources: Incidence) -> Tensor:
-    hidden = torch.stack([sources.gather(half) for half in table])
-    if addend is not None:
-        hidden.view(2, -1, *addend.shape[1:]).add_(addend[:, None])
-    return hidden
-
-
-def _addend_slope(hidden_slope: Tensor, n_rows: int) -> Tensor | None:
-    if n_rows == 0:
-        return None
-    return hidden_slope.view(2, -1, n_rows, hidden_slope.shape[-1]).sum(1)
+def _times(total: Tensor | None, slope: Tensor, weight: Tensor) -> Tensor:
+    """`total` + slope @ weight.T."""
+    return slope @ weight.T if total is None else total.addmm_(slope, weight.T)
