@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from matsearch.errors import MatsearchError, PotentialError
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 POTENTIALS = {
     "chgnet-0.3.0": "matsearch.potential.chgnet:chgnet_030",
     "chgnet-r2scan": "matsearch.potential.chgnet:chgnet_r2scan",
+    "sevennet-0": "matsearch.potential.adapters.sevennet:sevennet_0",
 }
+FROM_FILE = {"mace": "matsearch.potential.adapters.mace:mace"}
+"""Those whose weights are a file of the user: `"mace:PATH"`."""
 
 
 class Potential(ABC):
@@ -58,6 +62,23 @@ class Potential(ABC):
 
         return gather(batch, self.predict(batch.structures()))
 
+    def require_predictable(self, structures: Sequence[Structure]) -> None:
+        """Refuse what no potential has an answer to.
+
+        Raises:
+            PotentialError: A structure holds an untrained element, a partly occupied site or coordinates that are no
+                numbers.
+            TypeError: One structure instead of a list of them.
+        """
+        import numpy as np
+
+        self.require_trained(structures)
+        for number, structure in enumerate(structures):
+            if not structure.is_ordered:
+                raise PotentialError(f"{self.name} needs one element a site; structure {number} is disordered")
+            if not (np.isfinite(structure.lattice.matrix).all() and np.isfinite(structure.frac_coords).all()):
+                raise PotentialError(f"{self.name} needs finite coordinates; structure {number} holds NaN or inf")
+
     def untrained(self, structure: Structure) -> list[str]:
         """Symbols in the structure that the potential was not trained on, sorted."""
         return sorted({element.symbol for element in structure.composition.elements} - self.elements)
@@ -85,15 +106,19 @@ def load_potential(name: str, device: str = "auto") -> Potential:
     """The potential that goes by a name.
 
     Args:
-        name: `chgnet-0.3.0`, `chgnet-r2scan`, an entry point, or `"pkg.module:Attr"`, where `Attr(device)` gives a
-            `Potential`.
+        name: `chgnet-0.3.0`, `chgnet-r2scan`, `sevennet-0`, `mace:PATH` (a file of weights), an entry point, or
+            `"pkg.module:Attr"`, where `Attr(device)` gives a `Potential`.
         device: `cpu`, `cuda`, `cuda:1`, or `auto` for a GPU where there is one.
 
     Raises:
         ConfigError: No potential goes by that name.
         PotentialError: It cannot be loaded on that device, or is no potential.
     """
-    make = resolve("potential", name, POTENTIALS)
+    kind, _, path = name.partition(":")
+    if kind in FROM_FILE:
+        make = partial(resolve("potential", FROM_FILE[kind], {}), path)
+    else:
+        make = resolve("potential", name, POTENTIALS)
     if not callable(make):
         raise PotentialError(
             f"potential {name!r} is a {type(make).__name__}; it must take a device and give a Potential"

@@ -1,0 +1,1 @@
+"""Potentials of other packages, brought to the units and conventions of `Potential`."""
