@@ -33,12 +33,15 @@ class Potential(ABC):
         energy_scale: What its energies mean (`mp2020`, `pbe-raw`, `r2scan`, ...). Energies of two scales never meet.
         elements: Symbols it was trained on.
         device: Where it runs.
+        energy_references: Composition energy of each element by symbol, in eV/atom, where the energy is a network's
+            plus those; None otherwise.
     """
 
     name: str
     energy_scale: str
     elements: frozenset[str]
     device: str
+    energy_references: dict[str, float] | None = None
 
     @abstractmethod
     def predict(self, structures: Sequence[Structure]) -> list[Prediction]:

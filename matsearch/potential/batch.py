@@ -65,7 +65,7 @@ class CrystalBatch:
             torch.tensor(np.stack(cells), dtype=torch.float64, device=device),
             torch.tensor(np.concatenate([np.asarray(one) for one in numbers]), dtype=torch.int64, device=device),
             sizes,
-            torch.tensor(np.repeat(np.arange(len(sizes)), sizes), dtype=torch.int64, device=device),
+            _system_idx(sizes, device),
         )
 
     @property
@@ -88,17 +88,18 @@ class CrystalBatch:
         return replace(self, positions=positions, cells=cells)
 
     def select(self, systems: Sequence[int]) -> CrystalBatch:
-        """Some of the crystals, in the order given."""
+        """Some of the crystals, in the order given; none gives an empty batch."""
+        device = self.positions.device
         starts = np.concatenate([[0], np.cumsum(self.sizes)])
-        atoms = np.concatenate([np.arange(starts[one], starts[one + 1]) for one in systems])
-        chosen = torch.as_tensor(atoms, device=self.positions.device)
+        atoms = [atom for one in systems for atom in range(starts[one], starts[one + 1])]
+        chosen = torch.tensor(atoms, dtype=torch.int64, device=device)
         sizes = tuple(self.sizes[one] for one in systems)
         return CrystalBatch(
-            self.positions[chosen],
-            self.cells[list(systems)],
-            self.numbers[chosen],
+            self.positions.index_select(0, chosen),
+            self.cells.index_select(0, torch.tensor(systems, dtype=torch.int64, device=device)),
+            self.numbers.index_select(0, chosen),
             sizes,
-            torch.as_tensor(np.repeat(np.arange(len(sizes)), sizes), device=self.positions.device),
+            _system_idx(sizes, device),
         )
 
     @staticmethod
@@ -111,7 +112,7 @@ class CrystalBatch:
             torch.cat([batch.cells for batch in batches]),
             torch.cat([batch.numbers for batch in batches]),
             sizes,
-            torch.as_tensor(np.repeat(np.arange(len(sizes)), sizes), device=device),
+            _system_idx(sizes, device),
         )
 
     def structures(self) -> list[Structure]:
@@ -130,10 +131,19 @@ class CrystalBatch:
         return sums.index_add(0, self.system_idx, values)
 
     def pairs(self, cutoff: float) -> Pairs:
-        """All pairs of atoms at most `cutoff` (Å) apart, each once."""
+        """All pairs of atoms closer than `cutoff` (Å), each once.
+
+        Raises:
+            PotentialError: A crystal's coordinates are not finite, or its cell has collapsed.
+        """
         if cutoff not in self._memory:
             self._memory[cutoff] = PairMemory(cutoff)
         return self._memory[cutoff].pairs(self.positions.detach(), self.cells.detach(), self.sizes, self.system_idx)
+
+
+def _system_idx(sizes: tuple[int, ...], device: str | torch.device) -> Tensor:
+    """[n_atoms] crystal of each atom."""
+    return torch.repeat_interleave(torch.tensor(sizes, dtype=torch.int64, device=device))
 
 
 @dataclass(frozen=True, eq=False)

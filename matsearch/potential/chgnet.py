@@ -26,7 +26,8 @@ from matsearch.errors import PotentialError
 from matsearch.potential.batch import CrystalBatch, Output
 from matsearch.potential.batched import BatchedPotential
 from matsearch.potential.graph import CrystalGraph, crystal_graph
-from matsearch.potential.messages import EPS, GatedLayer, messages, row_update
+from matsearch.potential.messages import EPS, GatedLayer, centred, messages, row_update
+from matsearch.potential.workspace import Workspaces
 
 BOND_CUTOFF = 6.0
 """Å; longest bond."""
@@ -107,6 +108,7 @@ class _Network:
 
     def __init__(self, weights: dict[str, Tensor], device: torch.device, dtype: torch.dtype) -> None:
         self._dtype = dtype
+        self._workspaces = Workspaces(device, dtype)
 
         def get(name: str) -> Tensor:
             return weights[name].detach().to(device=device, dtype=dtype)
@@ -161,22 +163,34 @@ class _Network:
             )
             angles = basis = self._angle_basis(graph, vectors, lengths)
 
+        workspace = self._workspaces.lease()
         atoms = self._embedding.index_select(0, batch.numbers - 1)
         for index in range(4):
             features = atoms  # those that go into the last convolution
             update = messages(
-                self._atom_layers[index], graph.bonds, graph.to_center, weight, (atoms, atoms, bonds, long_radial)
+                self._atom_layers[index],
+                workspace,
+                graph.bonds,
+                graph.to_center,
+                weight,
+                (atoms, atoms, bonds, long_radial),
             )
             atoms = atoms + update @ self._atom_outputs[index]
             if index == 3 or not has_angles:
                 continue
             update = messages(
-                self._bond_layers[index], graph.angles, graph.to_first, angle_weight, (atoms, bonds, bonds), angles
+                self._bond_layers[index],
+                workspace,
+                graph.angles,
+                graph.to_first,
+                angle_weight,
+                (atoms, bonds, bonds),
+                angles,
             )
             bonds = bonds + update @ self._bond_outputs[index]
             if index == 2:
                 continue
-            update = row_update(self._angle_layers[index], graph.angles, (atoms, bonds, bonds), angles)
+            update = row_update(self._angle_layers[index], workspace, graph.angles, (atoms, bonds, bonds), angles)
             if index == 0:
                 embedded = basis @ self._angle_embedding
                 angles = (update.view(2, *embedded.shape) + embedded).view(update.shape)
@@ -213,16 +227,14 @@ def _first_weights(get: Get, name: str, number: str, n_inputs: int) -> list[Tens
 
 def _layer(get: Get, name: str, entries: tuple[Tensor, ...], rows: Tensor | None) -> GatedLayer:
     """The weights of a gated layer; angle updates have no hidden layer."""
-    flat = name.startswith("angle")
-    return GatedLayer(
-        entries=entries,
-        bias=_both(get, name, "1.bias" if flat else "0.bias"),
-        rows=rows,
-        hidden=None if flat else _both(get, name, "3.weight").mT.contiguous(),
-        hidden_bias=None if flat else _both(get, name, "3.bias"),
-        scale=torch.stack([get(f"{name}.bn1.weight"), get(f"{name}.bn2.weight")]),
-        shift=torch.stack([get(f"{name}.bn1.bias"), get(f"{name}.bn2.bias")]),
-    )
+    scale = torch.stack([get(f"{name}.bn1.weight"), get(f"{name}.bn2.weight")])
+    shift = torch.stack([get(f"{name}.bn1.bias"), get(f"{name}.bn2.bias")])
+    if name.startswith("angle"):
+        assert rows is not None
+        entries, rows = tuple(centred(entry) for entry in entries), centred(rows)
+        return GatedLayer(entries, centred(_both(get, name, "1.bias")), rows, None, None, scale, shift)
+    hidden, hidden_bias = _both(get, name, "3.weight").mT.contiguous(), _both(get, name, "3.bias")
+    return GatedLayer(entries, _both(get, name, "0.bias"), rows, centred(hidden), centred(hidden_bias), scale, shift)
 
 
 class _Radial:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from math import pi
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from vesin import NeighborList
 
+from matsearch.errors import PotentialError
+
 SKIN = 0.5
 """Å by which lists reach beyond the cutoff, so that a list serves several steps."""
+MAX_IMAGES = 1e6
+"""Images of a cell that are searched at most; a cell that needs more has collapsed, and vesin would not return."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,16 +57,20 @@ class PairMemory:
     def __init__(self, cutoff: float) -> None:
         self.cutoff = cutoff
         self._list: Pairs | None = None
-        self._positions: Tensor | None = None
-        self._cells: Tensor | None = None
+        self._positions = self._cells = self._inverse = torch.empty(0)
 
     def pairs(self, positions: Tensor, cells: Tensor, sizes: tuple[int, ...], system_idx: Tensor) -> Pairs:
-        """The pairs within the cutoff now."""
-        if not self._still_holds(positions, cells, system_idx):
+        """The pairs closer than the cutoff now.
+
+        Raises:
+            PotentialError: A crystal's coordinates are not finite, or its cell has collapsed.
+        """
+        if self._list is None or not self._still_holds(positions, cells, system_idx):
             self._list = search_pairs(positions, cells, sizes, self.cutoff + SKIN)
-            self._positions, self._cells = positions, cells
+            # Copies: an optimiser may move the atoms in place.
+            self._positions, self._cells = positions.clone(), cells.clone()
+            self._inverse = torch.linalg.inv(self._cells)
         known = self._list
-        assert known is not None
         lengths = torch.linalg.vector_norm(known.vectors(positions, cells), dim=1)
         near = Pairs(known.first, known.second, known.shifts, known.system_idx, lengths)
         return near.take(torch.nonzero(lengths < self.cutoff)[:, 0])
@@ -68,43 +80,119 @@ class PairMemory:
 
         A pair vector d deforms with the cell to d F and changes by what its two atoms moved beside that, so that its
         length is at least s |d| - 2 u, with s the smallest singular value of F and u the largest such move.
+        s^2 is the smallest eigenvalue of F F^T, which lies at most sqrt(2) standard deviations below the mean of the
+        three (Samuelson's inequality); that bound costs far less than a decomposition, above all on a GPU.
         """
-        if self._cells is None or self._positions is None:
-            return False
-        deformation = torch.linalg.solve(self._cells, cells)
+        deformation = torch.bmm(self._inverse, cells)
         followed = torch.bmm(self._positions[:, None, :], deformation.index_select(0, system_idx))[:, 0]
-        moves = torch.linalg.vector_norm(positions - followed, dim=1)
-        farthest = moves.new_zeros(len(cells)).index_reduce(0, system_idx, moves, "amax")
-        least = torch.linalg.svdvals(deformation)[:, -1]
+        moves = (positions - followed).square().sum(1)
+        farthest = moves.new_zeros(len(cells)).scatter_reduce(0, system_idx, moves, "amax").sqrt()
+        metric = torch.bmm(deformation, deformation.mT)
+        mean = metric.diagonal(dim1=1, dim2=2).mean(1)
+        variance = (metric.square().sum((1, 2)) / 3 - mean.square()).clamp(min=0)
+        least = (mean - (2 * variance).sqrt()).clamp(min=0).sqrt()
+        # A NaN compares false: the search that follows names it.
         return bool((least * (self.cutoff + SKIN) - 2 * farthest >= self.cutoff).all())
 
 
 def search_pairs(positions: Tensor, cells: Tensor, sizes: tuple[int, ...], cutoff: float) -> Pairs:
-    """All pairs within a cutoff (Å), each undirected pair once.
+    """All pairs closer than a cutoff (Å), each undirected pair once.
 
     Args:
         positions: [n_atoms, 3] in Å.
         cells: [n_systems, 3, 3] lattice vectors as rows, in Å.
         sizes: Atoms of each crystal.
         cutoff: Å.
+
+    Raises:
+        PotentialError: A crystal's coordinates are not finite, or its cell has collapsed.
     """
+    _require_searchable(positions, cells, sizes, cutoff)
+    if positions.is_cuda and _batch_search() is not None:
+        return search_together(positions, cells, sizes, cutoff)
+    return search_one_by_one(positions, cells, sizes, cutoff)
+
+
+def search_one_by_one(positions: Tensor, cells: Tensor, sizes: tuple[int, ...], cutoff: float) -> Pairs:
+    """`search_pairs` on the CPU, crystal after crystal, by vesin."""
     finder = NeighborList(cutoff=cutoff, full_list=False)
-    parts = []
-    start = 0
     points, boxes = positions.cpu().numpy(), cells.cpu().numpy()
+    empty = np.zeros(0, dtype=np.int64)
+    parts = [(empty, empty, np.zeros((0, 3)), empty, np.zeros(0))]
+    start = 0
     for system, size in enumerate(sizes):
         i, j, shift, length = finder.compute(points[start : start + size], boxes[system], True, "ijSd")
-        parts.append((i.astype(np.int64) + start, j.astype(np.int64) + start, shift, length, np.full(len(i), system)))
+        parts.append((i.astype(np.int64) + start, j.astype(np.int64) + start, shift, np.full(len(i), system), length))
         start += size
-    first, second, shifts, lengths, systems = (np.concatenate(column) for column in zip(*parts, strict=True))
-
-    def tensor(array: np.ndarray, dtype: torch.dtype) -> Tensor:
-        return torch.as_tensor(array, dtype=dtype, device=positions.device)
-
-    return Pairs(
-        tensor(first, torch.int64),
-        tensor(second, torch.int64),
-        tensor(shifts, torch.float64),
-        tensor(systems, torch.int64),
-        tensor(lengths, torch.float64),
+    first, second, shifts, system_idx, lengths = (
+        torch.as_tensor(np.concatenate(column), device=positions.device) for column in zip(*parts, strict=True)
     )
+    return Pairs(first, second, shifts.to(positions.dtype), system_idx, lengths)
+
+
+def search_together(positions: Tensor, cells: Tensor, sizes: tuple[int, ...], cutoff: float) -> Pairs:
+    """`search_pairs` for all crystals at once, on the device that holds them, by nvalchemi-toolkit-ops."""
+    from nvalchemiops.neighbors import NeighborOverflowError
+
+    search = _batch_search()
+    assert search is not None
+    device = positions.device
+    counts = torch.tensor(sizes, device=device)
+    system_idx = torch.repeat_interleave(torch.arange(len(sizes), device=device), counts)
+    starts = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
+    # Half of the neighbours that the densest crystal would have were it homogeneous, and as many again for those of
+    # uneven density; what a row lacks even so, the refused search tells.
+    density = counts / torch.linalg.det(cells).abs()
+    width = int(4 / 3 * pi * cutoff**3 * float(density.max())) + 16
+    while True:
+        try:
+            found, _, shifts = search(
+                positions,
+                cutoff,
+                batch_idx=system_idx.int(),
+                batch_ptr=starts.int(),
+                pbc=torch.ones((len(sizes), 3), dtype=torch.bool, device=device),
+                cell=cells,
+                max_neighbors=width,
+                half_fill=True,
+                return_neighbor_list=True,
+            )
+            break
+        except NeighborOverflowError as overflow:
+            width = overflow.num_neighbors
+    first, second = found.long()
+    pairs = Pairs(first, second, shifts.to(positions.dtype), system_idx.index_select(0, first), positions.new_empty(0))
+    lengths = torch.linalg.vector_norm(pairs.vectors(positions, cells), dim=1)
+    return Pairs(first, second, pairs.shifts, pairs.system_idx, lengths)
+
+
+@cache
+def _batch_search() -> Callable[..., Any] | None:
+    """The batch search of nvalchemi-toolkit-ops, which is an extra; None where it is not installed.
+
+    Its search over all images, not its cell list: crystals are small, their cells smaller than the cutoff.
+    """
+    try:
+        from nvalchemiops.torch.neighbors import batch_naive_neighbor_list
+    except ImportError:
+        return None
+    return batch_naive_neighbor_list
+
+
+def _require_searchable(positions: Tensor, cells: Tensor, sizes: tuple[int, ...], cutoff: float) -> None:
+    """Refuse what a search could not survive: vesin ends the process at a cell of NaN."""
+    faces = torch.linalg.vector_norm(torch.linalg.cross(cells.roll(-1, 1), cells.roll(-2, 1), dim=2), dim=2)
+    volumes = torch.linalg.det(cells).abs()
+    images = (2 * torch.ceil(cutoff * faces / volumes[:, None]) + 1).prod(1)
+    if bool((images <= MAX_IMAGES).all()) and bool(torch.isfinite(positions).all()):
+        return
+    start = 0
+    for system, size in enumerate(sizes):
+        if not torch.isfinite(positions[start : start + size]).all() or not torch.isfinite(cells[system]).all():
+            raise PotentialError(f"crystal {system} of the batch has coordinates that are NaN or inf; take it out")
+        if not images[system] <= MAX_IMAGES:
+            raise PotentialError(
+                f"the cell of crystal {system} of the batch has collapsed ({float(volumes[system]):.3g} Å^3 for {size} "
+                "atoms); take it out"
+            )
+        start += size
