@@ -1,10 +1,19 @@
 """What every potential has to hold: subclass `PotentialContract` in a test file, give it a fixture `potential`.
 
 ```python
-class TestMine(PotentialContract):
+# test_my_potential.py
+import pytest
+from matsearch.potential import load_potential
+from matsearch.testing.potential import PotentialContract
+
+class TestMyPotential(PotentialContract):
     @pytest.fixture
     def potential(self):
-        return MyPotential()
+        return load_potential("my_package.potential:make", "cpu")
+
+    @pytest.fixture
+    def crystals(self):             # only where the elements of `example_crystals` (Li O Na Mg Al Cl Fe) are unknown
+        return [one.copy() for one in MY_CRYSTALS]
 ```
 """
 
@@ -17,9 +26,15 @@ from pymatgen.core import Element, Lattice, Structure
 from matsearch.errors import PotentialError
 from matsearch.potential import Potential
 
+OF_ATOMS = ("magmoms", "charges", "atom_energies", "features")
+"""What a prediction may say of each atom."""
+
 
 class PotentialContract:
     """Checks of a potential against its own energies and the symmetries of nature.
+
+    They are strict, and for that need energies in double precision. A potential in single precision may offer a copy of
+    itself that computes in double, `double()`; give that as the fixture.
 
     Attributes:
         step: Å, of the central differences; the strain is a tenth of its number. The default suits double precision.
@@ -28,12 +43,15 @@ class PotentialContract:
         force_tol: eV/Å, between forces and central differences.
         stress_tol: eV/Å^3, between stresses and central differences.
         energy_tol: eV/atom, between energies that have to be equal.
+        atom_tol: Relative and absolute, between other numbers of an atom (moments, charges, energies, features) that
+            have to be equal.
     """
 
     step = 1e-4
     force_tol = 1e-5
     stress_tol = 1e-6
     energy_tol = 1e-9
+    atom_tol = 1e-6
 
     @pytest.fixture
     def crystals(self) -> list[Structure]:
@@ -52,6 +70,19 @@ class PotentialContract:
             assert prediction.energy == pytest.approx(alone.energy, abs=self.energy_tol * len(structure))
             np.testing.assert_allclose(prediction.forces, alone.forces, atol=self.force_tol / 10)
             np.testing.assert_allclose(prediction.stress, alone.stress, atol=self.stress_tol / 10)
+            for name in OF_ATOMS:
+                self._same_of_atoms(getattr(prediction, name), getattr(alone, name), name)
+
+    def test_a_flat_batch_says_what_the_list_does(self, potential: Potential, crystals: list[Structure]) -> None:
+        from matsearch.potential.batch import CrystalBatch, spread
+
+        batch = CrystalBatch.from_structures(crystals, potential.device)
+        for flat, listed in zip(spread(batch, potential.evaluate(batch)), potential.predict(crystals), strict=True):
+            assert flat.energy == pytest.approx(listed.energy, abs=self.energy_tol * len(listed.forces))
+            np.testing.assert_allclose(flat.forces, listed.forces, atol=self.force_tol / 10)
+            np.testing.assert_allclose(flat.stress, listed.stress, atol=self.stress_tol / 10)
+            for name in OF_ATOMS:
+                self._same_of_atoms(getattr(flat, name), getattr(listed, name), name)
 
     def test_an_empty_list_gives_an_empty_list(self, potential: Potential) -> None:
         assert potential.predict([]) == []
@@ -62,6 +93,22 @@ class PotentialContract:
             assert prediction.forces.shape == (len(structure), 3)
             assert prediction.stress.shape == (3, 3)
             np.testing.assert_allclose(prediction.stress, prediction.stress.T, atol=self.stress_tol / 100)
+            assert prediction.features is None or prediction.features.ndim == 2
+            for name in OF_ATOMS:
+                values = getattr(prediction, name)
+                assert values is None or len(values) == len(structure), name
+            for name in ("magmoms", "charges", "atom_energies"):
+                values = getattr(prediction, name)
+                assert values is None or values.shape == (len(structure),), name
+            assert prediction.magmoms is None or np.all(prediction.magmoms >= 0)
+
+    def test_energies_of_the_atoms_sum_to_the_energy(self, potential: Potential, crystals: list[Structure]) -> None:
+        for structure, prediction in zip(crystals, potential.predict(crystals), strict=True):
+            if prediction.atom_energies is None:
+                pytest.skip("gives no energies of atoms")
+            assert prediction.atom_energies.sum() == pytest.approx(
+                prediction.energy, abs=self.energy_tol * len(structure)
+            )
 
     def test_structures_are_left_as_they_were(self, potential: Potential, crystals: list[Structure]) -> None:
         before = [structure.copy() for structure in crystals]
@@ -98,6 +145,7 @@ class PotentialContract:
             one, two = potential.predict([structure, structure * (2, 1, 1)])
             assert two.energy == pytest.approx(2 * one.energy, abs=2 * self.energy_tol * len(structure))
             np.testing.assert_allclose(two.stress, one.stress, atol=self.stress_tol / 10)
+            np.testing.assert_allclose(two.forces, np.repeat(one.forces, 2, axis=0), atol=self.force_tol / 10)
 
     def test_order_of_the_atoms_does_not_matter(self, potential: Potential, crystals: list[Structure]) -> None:
         for structure in crystals:
@@ -108,6 +156,9 @@ class PotentialContract:
             one, two = potential.predict([structure, shuffled])
             assert two.energy == pytest.approx(one.energy, abs=self.energy_tol * len(structure))
             np.testing.assert_allclose(two.forces, one.forces[order], atol=self.force_tol / 10)
+            for name in OF_ATOMS:
+                values = getattr(one, name)
+                self._same_of_atoms(getattr(two, name), None if values is None else values[order], name)
 
     def test_rotation_turns_forces_and_stress_along(self, potential: Potential, crystals: list[Structure]) -> None:
         rotation = _rotation()
@@ -127,6 +178,21 @@ class PotentialContract:
             one, two = potential.predict([structure, Structure(structure.lattice, structure.species, coords)])
             assert two.energy == pytest.approx(one.energy, abs=self.energy_tol * len(structure))
             np.testing.assert_allclose(two.forces, one.forces, atol=self.force_tol / 10)
+
+    def test_choice_of_lattice_vectors_does_not_matter(self, potential: Potential, crystals: list[Structure]) -> None:
+        # (a, b + a, c - 2b) spans the lattice of (a, b, c), too; it is so skewed that atoms are near across many cells.
+        change = np.array([[1, 0, 0], [1, 1, 0], [0, -2, 1]])
+        for structure in crystals:
+            skewed = Structure(
+                Lattice(change @ structure.lattice.matrix),
+                structure.species,
+                structure.cart_coords,
+                coords_are_cartesian=True,
+            )
+            one, two = potential.predict([structure, skewed])
+            assert two.energy == pytest.approx(one.energy, abs=self.energy_tol * len(structure))
+            np.testing.assert_allclose(two.forces, one.forces, atol=self.force_tol / 10)
+            np.testing.assert_allclose(two.stress, one.stress, atol=self.stress_tol / 10)
 
     def test_handedness_of_the_cell_does_not_matter(self, potential: Potential, crystals: list[Structure]) -> None:
         for structure in crystals:
@@ -148,6 +214,42 @@ class PotentialContract:
             pytest.skip("trained on every element")
         with pytest.raises(PotentialError, match=rf"{unknown[0]}\b"):
             potential.predict([Structure(Lattice.cubic(3), [unknown[0]], [[0, 0, 0]])])
+
+    def test_refuses_what_it_cannot_know(self, potential: Potential, crystals: list[Structure]) -> None:
+        first, second = sorted(potential.elements)[0], sorted(potential.elements)[-1]
+        if first != second:
+            with pytest.raises(PotentialError, match="disordered"):
+                potential.predict([Structure(Lattice.cubic(3), [{first: 0.5, second: 0.5}], [[0, 0, 0]])])
+        with pytest.raises(PotentialError, match="finite"):
+            potential.predict([Structure(Lattice.cubic(3), [first], [[0, float("nan"), 0]])])
+        with pytest.raises(TypeError, match="list"):
+            potential.predict(crystals[0])
+
+    def test_a_copy_in_double_precision_is_the_same_potential(
+        self, potential: Potential, crystals: list[Structure]
+    ) -> None:
+        if not hasattr(potential, "double"):
+            pytest.skip("offers no copy in double precision")
+        before = potential.predict(crystals)
+        double = potential.double()
+        assert (double.name, double.energy_scale, double.elements) == (
+            potential.name,
+            potential.energy_scale,
+            potential.elements,
+        )
+        for structure, one, two, three in zip(
+            crystals, before, double.predict(crystals), potential.predict(crystals), strict=True
+        ):
+            # What single precision leaves of an energy, some 1e-6 of it, and of a force.
+            assert two.energy == pytest.approx(one.energy, abs=1e-4 * len(structure))
+            np.testing.assert_allclose(two.forces, one.forces, atol=1e-3)
+            assert three.energy == one.energy, "making the copy changed the original"
+
+    def _same_of_atoms(self, one: np.ndarray | None, two: np.ndarray | None, name: str) -> None:
+        """Numbers of atoms that have to be equal, where there are any."""
+        assert (one is None) == (two is None), name
+        if one is not None and two is not None:
+            np.testing.assert_allclose(one, two, rtol=self.atom_tol, atol=self.atom_tol, err_msg=name)
 
 
 def example_crystals() -> list[Structure]:

@@ -92,7 +92,9 @@ class MACE(BatchedPotential):
 
     def double(self) -> MACE:
         """A copy that computes in double precision."""
-        return MACE(self.name, self.energy_scale, deepcopy(self.network).double(), self.head)
+        with torchscript_silenced():
+            network = deepcopy(self.network).double()
+        return MACE(self.name, self.energy_scale, network, self.head)
 
     def forward(self, batch: CrystalBatch) -> Output:
         """Energies of the crystals, differentiable in `batch.positions` and `batch.cells`."""

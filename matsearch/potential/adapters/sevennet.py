@@ -61,7 +61,9 @@ class SevenNet(BatchedPotential):
 
     def double(self) -> SevenNet:
         """A copy that computes in double precision."""
-        return SevenNet(self.name, self.energy_scale, deepcopy(self.network).double())
+        with torchscript_silenced():
+            network = deepcopy(self.network).double()
+        return SevenNet(self.name, self.energy_scale, network)
 
     def forward(self, batch: CrystalBatch) -> Output:
         """Energies of the crystals, differentiable in `batch.positions` and `batch.cells`."""
