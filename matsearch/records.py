@@ -147,6 +147,7 @@ class Relaxed:
         max_force: Largest atomic force in eV/Å at the end.
         initial: The structure as it was proposed.
         potential: Name of the potential.
+        max_stress: Largest component in eV/Å^3 of the stress that is left at the end, external pressure included.
     """
 
     structure: Structure
@@ -156,6 +157,7 @@ class Relaxed:
     max_force: float
     initial: Structure | None = None
     potential: str = ""
+    max_stress: float | None = None
 
     @property
     def energy_per_atom(self) -> float:

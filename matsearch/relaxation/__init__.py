@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from matsearch.relaxation.relaxer import protocol, relax
+    from matsearch.relaxation.relaxer import Scheduler, make_plan, protocol, relax, relax_iter
 
-__all__ = ["protocol", "relax"]
+__all__ = ["Scheduler", "make_plan", "protocol", "relax", "relax_iter"]
 
 
 def __getattr__(name: str) -> Any:
-    # Late, so that the settings can be read without ASE.
+    # Late, so that the settings can be read without torch.
     if name in __all__:
         from matsearch.relaxation import relaxer
 

@@ -190,10 +190,14 @@ def test_one_structure_instead_of_a_list_is_said(potential):
 
 def test_protocol_names_all_that_a_relaxed_energy_depends_on():
     assert protocol(RelaxSettings(force_tol=0.02)) == {
-        "optimizer": "ase.FIRE",
-        "filter": "ase.FrechetCellFilter",
+        "engine": "batched-1",
+        "filter": "frechet",
+        "optimizer": "fire",
         "force_tol": 0.02,
+        "stress_tol": None,
         "max_steps": 500,
+        "fix_symmetry": False,
+        "pressure_gpa": 0.0,
     }
 
 

@@ -1,0 +1,174 @@
+"""Optimisers as pure steps on the rows of many crystals, each crystal with a state of its own."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Generic, Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+from matsearch.relaxation.rows import Rows, RowState
+
+OptimizerName = Literal["fire", "lbfgs"]
+State = TypeVar("State", bound=RowState)
+
+
+class Optimizer(ABC, Generic[State]):
+    """Takes crystals downhill by their forces alone: with a moving cell the energy is not always at hand."""
+
+    @abstractmethod
+    def start(self, rows: Rows) -> State:
+        """The state of crystals before their first step."""
+
+    @abstractmethod
+    def step(self, state: State, forces: Tensor, rows: Rows) -> tuple[State, Tensor]:
+        """The state after a step, and the step, [n_rows, 3].
+
+        Args:
+            state: Before it.
+            forces: [n_rows, 3] in eV/Å, finite.
+            rows: Whose they are.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class FireState(RowState):
+    """State of FIRE.
+
+    Attributes:
+        velocity: [n_rows, 3].
+        time_step: [n_systems].
+        mixing: [n_systems] share of the velocity that is turned to the force.
+        n_downhill: [n_systems] steps downhill in a row; -1 before the first step.
+    """
+
+    velocity: Tensor
+    time_step: Tensor
+    mixing: Tensor
+    n_downhill: Tensor
+    PER_ROW: ClassVar[frozenset[str]] = frozenset({"velocity"})
+
+
+class Fire(Optimizer[FireState]):
+    """The fast inertial relaxation engine with the rules and numbers of `ase.optimize.FIRE`.
+
+    Source:
+        Bitzek et al., Phys. Rev. Lett. 97, 170201 (2006).
+    """
+
+    max_step = 0.2
+    """Å, norm of a crystal's whole step."""
+
+    def start(self, rows: Rows) -> FireState:
+        """Velocities of zero."""
+        velocity = torch.zeros((len(rows.system_idx), 3), dtype=torch.float64, device=rows.system_idx.device)
+        ones = velocity.new_ones(rows.n_systems)
+        return FireState(velocity, 0.1 * ones, 0.1 * ones, -ones)
+
+    def step(self, state: FireState, forces: Tensor, rows: Rows) -> tuple[FireState, Tensor]:
+        """Turn the velocity to the force while it leads downhill, else stop; then accelerate."""
+        fresh = state.n_downhill < 0
+        downhill = rows.dot(forces, state.velocity) > 0
+        lasting = downhill & (state.n_downhill > 5)
+        speed = torch.sqrt(rows.dot(state.velocity, state.velocity))
+        force = torch.sqrt(rows.dot(forces, forces))
+
+        # A velocity of zero, before the first step, needs no stopping: then the time step stays.
+        keep = torch.where(downhill, 1 - state.mixing, 0)
+        turn = torch.where(downhill, state.mixing * speed / force, 0)
+        time_step = torch.where(lasting, (1.1 * state.time_step).clamp(max=1.0), state.time_step)
+        time_step = torch.where(downhill | fresh, time_step, 0.5 * state.time_step)
+        mixing = torch.where(lasting, 0.99 * state.mixing, state.mixing)
+        mixing = torch.where(downhill, mixing, 0.1)
+        n_downhill = torch.where(downhill, state.n_downhill + 1, 0)
+
+        velocity = rows.spread(keep) * state.velocity + rows.spread(turn + time_step) * forces
+        step = rows.spread(time_step) * velocity
+        shorten = (self.max_step / torch.sqrt(rows.dot(step, step))).clamp(max=1.0)
+        return FireState(velocity, time_step, mixing, n_downhill), rows.spread(shorten) * step
+
+
+@dataclass(frozen=True, eq=False)
+class LbfgsState(RowState):
+    """State of L-BFGS.
+
+    Attributes:
+        steps: [n_rows, memory, 3] the last steps, the newest last.
+        yields: [n_rows, memory, 3] by how much the forces fell along each.
+        weights: [n_systems, memory] 1 / (step . yield); 0 where there is none.
+        forces: [n_rows, 3] before the last step.
+        last: [n_rows, 3] the last step; 0 before the first.
+        reach: [n_systems] in Å, how long a step may be.
+    """
+
+    steps: Tensor
+    yields: Tensor
+    weights: Tensor
+    forces: Tensor
+    last: Tensor
+    reach: Tensor
+    PER_ROW: ClassVar[frozenset[str]] = frozenset({"steps", "yields", "forces", "last"})
+
+
+class Lbfgs(Optimizer[LbfgsState]):
+    """Limited-memory BFGS without a line search: one evaluation a step, guarded by what the forces say.
+
+    A pair without positive curvature is left out, so that every step leads downhill; where the force along a step
+    changed sign and grew, the energy rose by the trapezoidal rule, and the next steps are held shorter.
+
+    Source:
+        Nocedal and Wright, Numerical Optimization (2006), algorithm 7.4.
+    """
+
+    def __init__(self, memory: int = 10, stiffness: float = 70.0, max_step: float = 0.2) -> None:
+        """Set how it moves.
+
+        Args:
+            memory: Steps that are remembered.
+            stiffness: First guess of the curvature in eV/Å^2.
+            max_step: Å, longest row of a step.
+        """
+        self.memory = memory
+        self.stiffness = stiffness
+        self.max_step = max_step
+
+    def start(self, rows: Rows) -> LbfgsState:
+        """No memory."""
+        zeros = torch.zeros((len(rows.system_idx), 3), dtype=torch.float64, device=rows.system_idx.device)
+        past = zeros[:, None, :].expand(-1, self.memory, -1)
+        weights = zeros.new_zeros((rows.n_systems, self.memory))
+        return LbfgsState(past, past, weights, zeros, zeros, zeros.new_full((rows.n_systems,), self.max_step))
+
+    def step(self, state: LbfgsState, forces: Tensor, rows: Rows) -> tuple[LbfgsState, Tensor]:
+        """Remember what the last step taught, and take the next."""
+        fall = state.forces - forces
+        curvature = rows.dot(fall, state.last)
+        usable = curvature > 1e-8 * rows.dot(state.last, state.last)
+        weight = torch.where(usable, 1 / torch.where(usable, curvature, 1), 0)
+        steps = torch.cat([state.steps[:, 1:], state.last[:, None]], dim=1)
+        yields = torch.cat([state.yields[:, 1:], fall[:, None]], dim=1)
+        weights = torch.cat([state.weights[:, 1:], weight[:, None]], dim=1)
+
+        rose = rows.dot(forces + state.forces, state.last) < 0
+        reach = torch.where(rose, 0.5 * state.reach, (1.2 * state.reach).clamp(max=self.max_step))
+
+        direction = self._direction(steps, yields, weights, forces, rows)
+        longest = rows.largest(direction)
+        shorten = torch.where(longest > reach, reach / longest, 1)
+        step = rows.spread(shorten) * direction
+        return LbfgsState(steps, yields, weights, forces, step, reach), step
+
+    def _direction(self, steps: Tensor, yields: Tensor, weights: Tensor, forces: Tensor, rows: Rows) -> Tensor:
+        """[n_rows, 3] inverse curvature times force, by the two-loop recursion."""
+        direction = forces
+        shares = {}
+        for index in reversed(range(self.memory)):
+            shares[index] = weights[:, index] * rows.dot(steps[:, index], direction)
+            direction = direction - rows.spread(shares[index]) * yields[:, index]
+        direction = direction / self.stiffness
+        for index in range(self.memory):
+            share = shares[index] - weights[:, index] * rows.dot(yields[:, index], direction)
+            direction = direction + rows.spread(share) * steps[:, index]
+        return direction

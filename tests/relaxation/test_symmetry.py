@@ -1,0 +1,72 @@
+import moyopy
+import numpy as np
+import pytest
+from pair_potentials import Morse
+from pymatgen.core import Lattice, Structure
+
+from matsearch.relaxation import relax
+from matsearch.relaxation.rows import Rows
+from matsearch.relaxation.symmetry import Projector, find_symmetry
+from matsearch.testing.potential import example_crystals
+
+
+def space_group(structure, symprec=1e-4):
+    cell = moyopy.Cell(
+        structure.lattice.matrix.tolist(), structure.frac_coords.tolist(), [site.specie.Z for site in structure]
+    )
+    return moyopy.MoyoDataset(cell, symprec=symprec).number
+
+
+def rutile(noise=0.0):
+    u = 0.29
+    coords = [[0, 0, 0], [0.5, 0.5, 0.5], [u, u, 0], [-u, -u, 0], [0.5 + u, 0.5 - u, 0.5], [0.5 - u, 0.5 + u, 0.5]]
+    structure = Structure(Lattice.tetragonal(5.4, 3.6), ["Mg"] * 2 + ["O"] * 4, coords)
+    if noise:
+        structure.perturb(noise, seed=3)
+    return structure
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.003])
+def test_the_space_group_of_the_start_is_kept_where_a_free_relaxation_breaks_it(noise):
+    kept = relax([rutile(noise)], Morse(), fix_symmetry=True, force_tol=0.005, max_steps=300)[0]
+    assert space_group(kept.structure) == 136
+    free = relax([rutile(0.003)], Morse(), force_tol=0.005, max_steps=300)[0]
+    assert space_group(free.structure) != 136
+    assert kept.n_steps > 5
+
+
+@pytest.mark.parametrize("optimizer", ["fire", "lbfgs"])
+def test_symmetric_and_free_relaxation_meet_where_the_minimum_is_symmetric(optimizer):
+    salt = example_crystals()[0].copy()
+    ideal = Structure(salt.lattice, salt.species, np.round(salt.frac_coords * 2) / 2)
+    tight = {"force_tol": 0.002, "optimizer": optimizer}
+    free, kept = relax([ideal], Morse(), **tight)[0], relax([ideal], Morse(), fix_symmetry=True, **tight)[0]
+    assert space_group(kept.structure) == space_group(ideal) == 225
+    assert kept.energy == pytest.approx(free.energy, abs=1e-4)
+
+
+def test_the_projection_keeps_symmetric_forces_and_repeats_itself():
+    crystals = [rutile(), example_crystals()[2], example_crystals()[1]]  # the middle one is left-handed
+    found = [find_symmetry(one.cart_coords, one.lattice.matrix, [site.specie.Z for site in one])[0] for one in crystals]
+    assert [len(one.rotations) for one in found] == [16, found[1].rotations.shape[0], 1]
+    rows = Rows.of([len(one) for one in crystals])
+    projector = Projector(found)
+    import torch
+
+    forces = torch.randn((len(rows.system_idx), 3), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    once = projector.forces(forces, rows)
+    torch.testing.assert_close(projector.forces(once, rows), once)
+    assert not torch.allclose(once[:9], forces[:9])
+    torch.testing.assert_close(once[-7:], forces[-7:])  # no symmetry: nothing is taken out
+
+
+def test_a_slightly_broken_crystal_is_made_exactly_symmetric():
+    crystal = rutile(0.003)
+    matrix = crystal.lattice.matrix @ (np.eye(3) + np.diag([1e-4, -1e-4, 0]))
+    positions = crystal.frac_coords @ matrix
+    symmetry, positions, cell = find_symmetry(positions, matrix, [site.specie.Z for site in crystal])
+    assert len(symmetry.rotations) == 16
+    assert space_group(Structure(cell, crystal.species, positions, coords_are_cartesian=True), 1e-7) == 136
+    np.testing.assert_allclose(np.linalg.norm(cell[0]), np.linalg.norm(cell[1]), rtol=1e-12)
+    identity = np.einsum("kij,klj->kil", symmetry.rotations, symmetry.rotations)
+    np.testing.assert_allclose(identity, np.broadcast_to(np.eye(3), identity.shape), atol=1e-10)
