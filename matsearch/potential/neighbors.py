@@ -98,6 +98,9 @@ class PairMemory:
 def search_pairs(positions: Tensor, cells: Tensor, sizes: tuple[int, ...], cutoff: float) -> Pairs:
     """All pairs closer than a cutoff (Å), each undirected pair once.
 
+    Their order depends on the pairs alone, not on where the atoms lie or on what else is in the batch: sums over them
+    come out the same to the last bit whichever list they were taken from.
+
     Args:
         positions: [n_atoms, 3] in Å.
         cells: [n_systems, 3, 3] lattice vectors as rows, in Å.
@@ -109,8 +112,8 @@ def search_pairs(positions: Tensor, cells: Tensor, sizes: tuple[int, ...], cutof
     """
     _require_searchable(positions, cells, sizes, cutoff)
     if positions.is_cuda and _batch_search() is not None:
-        return search_together(positions, cells, sizes, cutoff)
-    return search_one_by_one(positions, cells, sizes, cutoff)
+        return _in_order(search_together(positions, cells, sizes, cutoff))
+    return _in_order(search_one_by_one(positions, cells, sizes, cutoff))
 
 
 def search_one_by_one(positions: Tensor, cells: Tensor, sizes: tuple[int, ...], cutoff: float) -> Pairs:
@@ -164,6 +167,21 @@ def search_together(positions: Tensor, cells: Tensor, sizes: tuple[int, ...], cu
     pairs = Pairs(first, second, shifts.to(positions.dtype), system_idx.index_select(0, first), positions.new_empty(0))
     lengths = torch.linalg.vector_norm(pairs.vectors(positions, cells), dim=1)
     return Pairs(first, second, pairs.shifts, pairs.system_idx, lengths)
+
+
+def _in_order(pairs: Pairs) -> Pairs:
+    """The pairs by first atom, second atom (not before the first) and shift (of an atom and its image the later)."""
+    columns = torch.stack([pairs.second - pairs.first, *pairs.shifts.long().T])
+    leading = torch.zeros_like(pairs.first)
+    for column in columns:
+        leading = torch.where(leading == 0, column.sign(), leading)
+    turn = leading < 0
+    first, second = torch.where(turn, pairs.second, pairs.first), torch.where(turn, pairs.first, pairs.second)
+    shifts = torch.where(turn[:, None], -pairs.shifts, pairs.shifts) + 0.0  # no -0.0
+    order = torch.arange(len(first), device=first.device)
+    for column in (*shifts.T.flip(0), second, first):
+        order = order[column.index_select(0, order).argsort(stable=True)]
+    return Pairs(first, second, shifts, pairs.system_idx, pairs.lengths).take(order)
 
 
 @cache
