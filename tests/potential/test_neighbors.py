@@ -105,7 +105,9 @@ def test_order_and_bits_of_pairs_do_not_depend_on_the_list_they_were_taken_from(
     assert all(
         torch.equal(one, other) for one, other in zip(vars(kept).values(), vars(fresh_ones).values(), strict=True)
     )
-    assert torch.all(kept.first <= kept.second)
+    rows = torch.stack([kept.first, kept.second, *kept.shifts.long().T], dim=1).tolist()
+    assert rows == sorted(rows)
+    assert all(i < j or (i == j and shift > [0, 0, 0]) for i, j, *shift in rows)
 
 
 def test_pairs_of_a_batch_are_those_of_its_crystals():
@@ -182,6 +184,14 @@ def test_pure_strain_and_rotation_keep_the_list_while_they_are_small(monkeypatch
         batch.moved(batch.positions * 0.8, batch.cells * 0.8).pairs(CUTOFF)
 
 
+def test_a_chain_pressed_along_its_axis_alone_closes_up():
+    # 5.6 Å apart is beyond the list; the two other axes keep their length and must not make up for the third.
+    batch = as_batch([(np.zeros((1, 3)), np.diag([20.0, 20.0, 5.6]))])
+    assert len(batch.pairs(CUTOFF).first) == 0
+    pressed = batch.moved(batch.positions, batch.cells * torch.tensor([1.0, 1.0, 0.88], dtype=torch.float64))
+    assert len(pressed.pairs(CUTOFF).first) == 1
+
+
 def test_several_batches_share_one_memory_in_any_order():
     batch = as_batch([awkward_crystals()["triclinic 9"]])
     near = batch.moved(batch.positions + 0.01, batch.cells)
@@ -195,7 +205,6 @@ def test_atoms_moved_in_place_are_seen():
     batch = as_batch([awkward_crystals()["triclinic 9"]])
     batch.pairs(CUTOFF)
     batch.positions.add_(torch.as_tensor(np.random.default_rng(0).normal(size=batch.positions.shape)))
-    batch.cells.mul_(0.8)
     assert as_set(batch.pairs(CUTOFF)) == fresh(batch)
 
 
