@@ -26,6 +26,7 @@ from pydantic import (
 
 from matsearch.errors import ConfigError
 from matsearch.llm.base import find_backend
+from matsearch.potential.base import FROM_FILE
 from matsearch.records import Direction
 from matsearch.relaxation.settings import RelaxSettings
 from matsearch.search.settings import SearchSettings
@@ -368,7 +369,13 @@ def _with_absolute_paths(config: CampaignConfig, folder: Path) -> CampaignConfig
         model = absolute(llm.model) if is_path else llm.model
         llms.append(llm.model_copy(update={"options": options, "model": model, "backend": backend}))
     objectives = [one.model_copy(update={"name": module(one.name)}) for one in config.objectives]
-    potential = config.potential.model_copy(update={"name": module(config.potential.name)})
+    kind, _, weights = config.potential.name.partition(":")
+    name = (
+        f"{kind}:{folder / Path(weights).expanduser()}"
+        if kind in FROM_FILE and weights
+        else module(config.potential.name)
+    )
+    potential = config.potential.model_copy(update={"name": name})
     return config.model_copy(update={"llm": llms, "objectives": objectives, "potential": potential})
 
 

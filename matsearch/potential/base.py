@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from matsearch.errors import MatsearchError, PotentialError
+from matsearch.errors import ConfigError, MatsearchError, PotentialError
 from matsearch.plugins import resolve
 from matsearch.records import Prediction
 
@@ -119,9 +119,11 @@ def load_potential(name: str, device: str = "auto") -> Potential:
     """
     kind, _, path = name.partition(":")
     if kind in FROM_FILE:
+        if not path:
+            raise ConfigError(f'potential {name!r} takes its weights from a file: "{kind}:PATH"')
         make = partial(resolve("potential", FROM_FILE[kind], {}), path)
     else:
-        make = resolve("potential", name, POTENTIALS)
+        make = resolve("potential", name, POTENTIALS | {f"{kind}:PATH": where for kind, where in FROM_FILE.items()})
     if not callable(make):
         raise PotentialError(
             f"potential {name!r} is a {type(make).__name__}; it must take a device and give a Potential"
