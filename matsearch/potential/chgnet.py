@@ -26,8 +26,8 @@ from matsearch.errors import PotentialError
 from matsearch.potential.batch import CrystalBatch, Output
 from matsearch.potential.batched import BatchedPotential
 from matsearch.potential.graph import CrystalGraph, crystal_graph
+from matsearch.potential.memory import keep_memory
 from matsearch.potential.messages import EPS, GatedLayer, centred, messages, row_update
-from matsearch.potential.workspace import Workspaces
 
 BOND_CUTOFF = 6.0
 """Å; longest bond."""
@@ -78,6 +78,8 @@ class CHGNet(BatchedPotential):
         self.energy_scale = energy_scale
         self.device = device
         self._weights = weights
+        if torch.device(device).type == "cpu":
+            keep_memory()
         self._network = _Network(weights, torch.device(device), dtype)
         references = weights["composition_model.fc.weight"].double()[0]
         self._references = references.to(device)
@@ -108,7 +110,6 @@ class _Network:
 
     def __init__(self, weights: dict[str, Tensor], device: torch.device, dtype: torch.dtype) -> None:
         self._dtype = dtype
-        self._workspaces = Workspaces(device, dtype)
 
         def get(name: str) -> Tensor:
             return weights[name].detach().to(device=device, dtype=dtype)
@@ -163,13 +164,11 @@ class _Network:
             )
             angles = basis = self._angle_basis(graph, vectors, lengths)
 
-        workspace = self._workspaces.lease()
         atoms = self._embedding.index_select(0, batch.numbers - 1)
         for index in range(4):
             features = atoms  # those that go into the last convolution
             update = messages(
                 self._atom_layers[index],
-                workspace,
                 graph.bonds,
                 graph.to_center,
                 weight,
@@ -180,7 +179,6 @@ class _Network:
                 continue
             update = messages(
                 self._bond_layers[index],
-                workspace,
                 graph.angles,
                 graph.to_first,
                 angle_weight,
@@ -190,7 +188,7 @@ class _Network:
             bonds = bonds + update @ self._bond_outputs[index]
             if index == 2:
                 continue
-            update = row_update(self._angle_layers[index], workspace, graph.angles, (atoms, bonds, bonds), angles)
+            update = row_update(self._angle_layers[index], graph.angles, (atoms, bonds, bonds), angles)
             if index == 0:
                 embedded = basis @ self._angle_embedding
                 angles = (update.view(2, *embedded.shape) + embedded).view(update.shape)
@@ -215,26 +213,34 @@ class _Network:
         return torch.cat([constant, torch.sin(phases), torch.cos(phases)], dim=1) / np.sqrt(np.pi)
 
 
-def _both(get: Get, name: str, part: str) -> Tensor:
+def _pair(get: Get, name: str, part: str) -> tuple[Tensor, Tensor]:
     """Core and gate of a weight."""
-    return torch.stack([get(f"{name}.mlp_core.layers.{part}"), get(f"{name}.mlp_gate.layers.{part}")])
+    return get(f"{name}.mlp_core.layers.{part}"), get(f"{name}.mlp_gate.layers.{part}")
 
 
 def _first_weights(get: Get, name: str, number: str, n_inputs: int) -> list[Tensor]:
-    """What each of the joined inputs meets of the first linear layer: [2, n_in, width]."""
-    return [part.mT.contiguous() for part in _both(get, name, f"{number}.weight").chunk(n_inputs, dim=2)]
+    """What each of the joined inputs meets of the first linear layer: [n_in, 2 width]."""
+    core, gate = _pair(get, name, f"{number}.weight")
+    parts = zip(core.chunk(n_inputs, dim=1), gate.chunk(n_inputs, dim=1), strict=True)
+    return [torch.cat(part).T.contiguous() for part in parts]
 
 
 def _layer(get: Get, name: str, entries: tuple[Tensor, ...], rows: Tensor | None) -> GatedLayer:
     """The weights of a gated layer; angle updates have no hidden layer."""
-    scale = torch.stack([get(f"{name}.bn1.weight"), get(f"{name}.bn2.weight")])
-    shift = torch.stack([get(f"{name}.bn1.bias"), get(f"{name}.bn2.bias")])
+    scale = torch.stack([get(f"{name}.bn1.weight"), get(f"{name}.bn2.weight")])[:, None]
+    shift = torch.stack([get(f"{name}.bn1.bias"), get(f"{name}.bn2.bias")])[:, None]
     if name.startswith("angle"):
         assert rows is not None
-        entries, rows = tuple(centred(entry) for entry in entries), centred(rows)
-        return GatedLayer(entries, centred(_both(get, name, "1.bias")), rows, None, None, scale, shift)
-    hidden, hidden_bias = _both(get, name, "3.weight").mT.contiguous(), _both(get, name, "3.bias")
-    return GatedLayer(entries, _both(get, name, "0.bias"), rows, centred(hidden), centred(hidden_bias), scale, shift)
+        entries, rows = tuple(_centred_halves(entry) for entry in entries), _centred_halves(rows)
+        bias = _centred_halves(torch.cat(_pair(get, name, "1.bias")))
+        return GatedLayer(entries, bias, rows, None, None, scale, shift)
+    hidden = centred(torch.stack(_pair(get, name, "3.weight")).mT).contiguous()
+    hidden_bias = centred(torch.stack(_pair(get, name, "3.bias")))
+    return GatedLayer(entries, torch.cat(_pair(get, name, "0.bias")), rows, hidden, hidden_bias, scale, shift)
+
+
+def _centred_halves(weight: Tensor) -> Tensor:
+    return torch.cat([centred(half) for half in weight.chunk(2, dim=-1)], dim=-1).contiguous()
 
 
 class _Radial:

@@ -19,9 +19,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from matsearch.potential.graph import Incidence
-from matsearch.potential.workspace import Workspace
 
-silu_out = torch.ops.aten.silu.out
 silu_backward_out = torch.ops.aten.silu_backward.grad_input
 
 EPS = 1e-5
@@ -30,18 +28,18 @@ EPS = 1e-5
 
 @dataclass(frozen=True, eq=False)
 class GatedLayer:
-    """Weights of a gated layer; core and gate are the two entries of each first dimension.
-
-    Attributes:
-        entries: For each kind of table entry, [2, n_in, width] of the first linear layer.
-        bias: [2, width] of the first linear layer.
-        rows: [2, n_in, width] for features of the rows themselves, or None where they have none.
-        hidden: [2, width, width] second linear layer, or None where the first is the only one.
-        hidden_bias: [2, width], or None.
-        scale: [2, width] of the layer norms.
-        shift: [2, width] of the layer norms.
+    """Weights of a gated layer; the first linear layer gives core and gate side by side.
 
     The last linear layer gives rows with a mean of zero (`centred`), so that the layer norm has only to scale them.
+
+    Attributes:
+        entries: For each kind of table entry, [n_in, 2 width] of the first linear layer.
+        bias: [2 width] of the first linear layer.
+        rows: [n_in, 2 width] for features of the rows themselves, or None where they have none.
+        hidden: [2, width, width] second linear layers of core and gate, or None where the first is the only one.
+        hidden_bias: [2, width], or None.
+        scale: [2, 1, width] of the layer norms.
+        shift: [2, 1, width] of the layer norms.
     """
 
     entries: tuple[Tensor, ...]
@@ -60,7 +58,6 @@ def centred(weight: Tensor) -> Tensor:
 
 def messages(
     layer: GatedLayer,
-    workspace: Workspace,
     sources: Incidence,
     targets: Incidence,
     weight: Tensor,
@@ -71,7 +68,6 @@ def messages(
 
     Args:
         layer: Weights.
-        workspace: Holds what the backward pass needs.
         sources: Table entries of each row.
         targets: Where the message of each row goes.
         weight: [n_rows / 2, width] of the messages of both halves.
@@ -81,15 +77,13 @@ def messages(
     Returns:
         [n_targets, width].
     """
-    total: Tensor = _Gated.apply(layer, workspace, sources, targets, weight, rows, *entries)
+    total: Tensor = _Gated.apply(layer, sources, targets, weight, rows, *entries)
     return total
 
 
-def row_update(
-    layer: GatedLayer, workspace: Workspace, sources: Incidence, entries: tuple[Tensor, ...], rows: Tensor
-) -> Tensor:
+def row_update(layer: GatedLayer, sources: Incidence, entries: tuple[Tensor, ...], rows: Tensor) -> Tensor:
     """Gated messages of the rows themselves, [n_rows, width]; arguments as in `messages`."""
-    update: Tensor = _Gated.apply(layer, workspace, sources, None, None, rows, *entries)
+    update: Tensor = _Gated.apply(layer, sources, None, None, rows, *entries)
     return update
 
 
@@ -98,158 +92,114 @@ class _Gated(Function):
     def forward(
         ctx: Any,
         layer: GatedLayer,
-        workspace: Workspace,
         sources: Incidence,
         targets: Incidence | None,
         weight: Tensor | None,
         rows: Tensor | None,
         *entries: Tensor,
     ) -> Tensor:
-        core = _branch(layer, 0, workspace, sources, rows, entries)
-        gate = _branch(layer, 1, workspace, sources, rows, entries)
-        gate.result.sigmoid_()
-        message = workspace.take(*core.result.shape)
-        silu_out(core.result, out=message).mul_(gate.result)
-        ctx.layer, ctx.workspace, ctx.sources, ctx.targets = layer, workspace, sources, targets
+        width = layer.scale.shape[2]
+        table = _table(layer, entries)
+        hidden = _first_linear(layer, sources, table, rows)  # [n_rows, 2 width]
+        shape = (2, len(hidden), width)
+        if layer.hidden is None or layer.hidden_bias is None:
+            outer = hidden.view(-1, 2, width).transpose(0, 1).contiguous()
+        else:
+            # Angles take long to add up again, bonds less than to be written down and read.
+            inner = torch.nn.functional.silu(hidden, inplace=rows is None)
+            outer = hidden.new_empty(shape)
+            for half in (0, 1):
+                part = inner[:, half * width : (half + 1) * width]
+                torch.addmm(layer.hidden_bias[half], part, layer.hidden[half], out=outer[half])
+            del inner
+        ctx.kept = table, None if rows is None or layer.hidden is None else hidden, outer, weight
+        del hidden
+        scale = torch.linalg.vector_norm(outer, dim=2, keepdim=True).square_().div_(width).add_(EPS).rsqrt_()
+        ctx.scale, ctx.layer, ctx.sources, ctx.targets = scale, layer, sources, targets
         ctx.n_rows_in = 0 if rows is None else len(rows)
         ctx.sizes = [len(one) for one in entries]
-        # Memory of the workspace, not of autograd: nobody else can write to it as long as this holds the workspace.
-        ctx.core, ctx.gate, ctx.message, ctx.weight = core, gate, message, weight
+        core, gate = _normed(layer, outer, scale)
+        message = torch.nn.functional.silu(core, inplace=True).mul_(gate.sigmoid_())
         if targets is None or weight is None:
             return message.clone()
-        height = workspace.height
-        weighted = workspace.take(*message.shape)
-        torch.mul(message.view(2, *weight.shape), weight, out=weighted.view(2, *weight.shape))
-        total = targets.scatter(weighted)
-        workspace.cut(height)
-        return total
+        message.view(2, *weight.shape).mul_(weight)
+        return targets.scatter(message)
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
-        layer, workspace, sources, targets = ctx.layer, ctx.workspace, ctx.sources, ctx.targets
-        weight, core, gate, message = ctx.weight, ctx.core, ctx.gate, ctx.message
-        height = workspace.height
-        shape = message.shape
-        scratch, gate_slope = workspace.take(*shape), workspace.take(*shape)
+        layer, sources, targets, scale = ctx.layer, ctx.sources, ctx.targets, ctx.scale
+        table, hidden, outer, weight = ctx.kept
+        del ctx.kept
+        width = outer.shape[2]
+        normed = _normed(layer, outer, scale)
+        core, gate = normed[0], normed[1].sigmoid_()
+        message = torch.nn.functional.silu(core).mul_(gate)
         weight_slope = None
         if targets is not None:
-            spread = workspace.take(*shape)
-            torch.index_select(slope, 0, targets.entries, out=spread)
-            torch.mul(spread, message, out=scratch)
-            weight_slope = scratch.view(2, *weight.shape).sum(0)
-            spread.view(2, *weight.shape).mul_(weight)
-            slope = spread
-        # The slope of a sigmoid s is s (1 - s), so that of the gate's argument is slope * message * (1 - gate).
-        torch.addcmul(message, message, gate.result, value=-1, out=gate_slope).mul_(slope)
-        torch.mul(slope, gate.result, out=scratch)
-        core_slope = silu_backward_out(scratch, core.result, grad_input=scratch)
-
-        table_slopes, rows_slope = [], None
-        for half, branch, outer_slope in ((0, core, core_slope), (1, gate, gate_slope)):
-            hidden_slope = _branch_backward(layer, half, workspace, outer_slope, branch)
-            table_slopes.append(sources.scatter(hidden_slope).split(ctx.sizes))
-            if ctx.n_rows_in:
-                part = hidden_slope.view(-1, ctx.n_rows_in, shape[1])
-                part = part[0] if len(part) == 1 else part[0].add_(part[1])
-                rows_slope = _times(rows_slope, part, layer.rows[half])
-        workspace.cut(height)
-        entry_slopes: list[Tensor | None] = []
-        for index, (first, second) in enumerate(zip(*table_slopes, strict=True)):
-            if not ctx.needs_input_grad[6 + index]:
-                entry_slopes.append(None)
-                continue
-            entry_slopes.append(_times(_times(None, first, layer.entries[index][0]), second, layer.entries[index][1]))
-        return None, None, None, None, weight_slope, rows_slope, *entry_slopes
-
-
-@dataclass(frozen=True, eq=False)
-class _Branch:
-    """Core or gate on its way: what the derivative needs of it.
-
-    Attributes:
-        hidden: [n_rows, width] first linear layer, where there is a second.
-        outer: [n_rows, width] last linear layer, with a mean of zero in each row.
-        scale: [n_rows, 1] one over the standard deviation of its rows.
-        result: [n_rows, width] after the layer norm.
-    """
-
-    hidden: Tensor | None
-    outer: Tensor
-    scale: Tensor
-    result: Tensor
-
-
-def _branch(
-    layer: GatedLayer,
-    half: int,
-    workspace: Workspace,
-    sources: Incidence,
-    rows: Tensor | None,
-    entries: tuple[Tensor, ...],
-) -> _Branch:
-    n_rows, width = len(sources.bags), layer.bias.shape[1]
-    hidden = None
-    outer = workspace.take(n_rows, width)
-    scale = workspace.take(n_rows, 1)
-    if layer.hidden is not None and layer.hidden_bias is not None:
-        hidden, height = workspace.take(n_rows, width), workspace.height
-        _first_linear(layer, half, workspace, sources, rows, entries, out=hidden)
-        workspace.cut(height)
-        result = workspace.take(n_rows, width)
-        torch.addmm(layer.hidden_bias[half], silu_out(hidden, out=result), layer.hidden[half], out=outer)
-    else:
-        height = workspace.height
-        _first_linear(layer, half, workspace, sources, rows, entries, out=outer)
-        workspace.cut(height)
-        result = workspace.take(n_rows, width)
-    torch.linalg.vecdot(outer, outer, out=scale[:, 0])
-    scale.div_(width).add_(EPS).rsqrt_()
-    torch.addcmul(layer.shift[half], torch.mul(outer, scale, out=result), layer.scale[half], out=result)
-    return _Branch(hidden, outer, scale, result)
-
-
-def _first_linear(
-    layer: GatedLayer,
-    half: int,
-    workspace: Workspace,
-    sources: Incidence,
-    rows: Tensor | None,
-    entries: tuple[Tensor, ...],
-    out: Tensor,
-) -> None:
-    table = workspace.take(sum(len(one) for one in entries), out.shape[1])
-    start = 0
-    for index, (entry, weight) in enumerate(zip(entries, layer.entries, strict=True)):
-        part = table[start : start + len(entry)]
-        start += len(entry)
-        if index == 0:
-            torch.addmm(layer.bias[half], entry, weight[half], out=part)
+            slope = slope.index_select(0, targets.entries)
+            weight_slope = torch.linalg.vecdot(*(one.view(2, *weight.shape) for one in (slope, message)), dim=0)
+            slope.view(2, *weight.shape).mul_(weight)
+        # The slopes take the place of what they are computed from. That of a sigmoid s is s (1 - s), so that the gate's
+        # argument has slope * message * (1 - gate).
+        core_slope = slope * gate
+        torch.addcmul(message, message, gate, value=-1, out=gate).mul_(slope)
+        silu_backward_out(core_slope, core, grad_input=core)
+        del core_slope, message, slope
+        # Together with the zero mean, which is in the weights, this is the derivative of the layer norm.
+        slopes = normed.mul_(layer.scale)
+        share = torch.linalg.vecdot(slopes, outer)[..., None].mul_(scale).mul_(scale).div_(-width)
+        slopes.addcmul_(outer, share).mul_(scale)
+        del outer
+        if layer.hidden is None:
+            first_slope = slopes.transpose(0, 1).reshape(-1, 2 * width)
         else:
-            torch.mm(entry, weight[half], out=part)
-    gathered = sources.gather(table)
+            first_slope = slopes.new_empty(slopes.shape[1], 2 * width)
+            for half in (0, 1):
+                part = first_slope[:, half * width : (half + 1) * width]
+                torch.mm(slopes[half], layer.hidden[half].T, out=part)
+            if hidden is None:
+                hidden = _first_linear(layer, sources, table, None)
+            silu_backward_out(first_slope, hidden, grad_input=first_slope)
+        del slopes, normed, core, gate, hidden
+
+        rows_slope = None
+        table_slopes = sources.scatter(first_slope).split(ctx.sizes)
+        if ctx.n_rows_in:
+            if ctx.n_rows_in < len(first_slope):
+                first_slope = first_slope[: ctx.n_rows_in].add_(first_slope[ctx.n_rows_in :])
+            rows_slope = first_slope @ layer.rows.T
+        entry_slopes = [
+            table_slope @ entry_weight.T if needed else None
+            for table_slope, entry_weight, needed in zip(
+                table_slopes, layer.entries, ctx.needs_input_grad[5:], strict=True
+            )
+        ]
+        return None, None, None, weight_slope, rows_slope, *entry_slopes
+
+
+def _normed(layer: GatedLayer, outer: Tensor, scale: Tensor) -> Tensor:
+    """[2, n_rows, width] after the layer norm."""
+    normed = outer * scale
+    return torch.addcmul(layer.shift, normed, layer.scale, out=normed)
+
+
+def _table(layer: GatedLayer, entries: tuple[Tensor, ...]) -> Tensor:
+    """[n_entries, 2 width] what each entry brings to the first linear layer."""
+    table = entries[0].new_empty(sum(len(one) for one in entries), len(layer.bias))
+    torch.addmm(layer.bias, entries[0], layer.entries[0], out=table[: len(entries[0])])
+    start = len(entries[0])
+    for entry, weight in zip(entries[1:], layer.entries[1:], strict=True):
+        torch.mm(entry, weight, out=table[start : start + len(entry)])
+        start += len(entry)
+    return table
+
+
+def _first_linear(layer: GatedLayer, sources: Incidence, table: Tensor, rows: Tensor | None) -> Tensor:
+    """[n_rows, 2 width] of the first linear layer."""
+    first = sources.gather(table)
     if rows is None or layer.rows is None:
-        out.copy_(gathered)
-    elif len(rows) == len(out):
-        torch.addmm(gathered, rows, layer.rows[half], out=out)
-    else:
-        both = (2, len(rows), out.shape[1])
-        torch.add(gathered.view(both), rows @ layer.rows[half], out=out.view(both))
-
-
-def _branch_backward(layer: GatedLayer, half: int, workspace: Workspace, slope: Tensor, branch: _Branch) -> Tensor:
-    """Slope with the first linear layer's result, from that with the layer norm's, which is overwritten."""
-    width = slope.shape[1]
-    slope.mul_(layer.scale[half])
-    share = torch.linalg.vecdot(slope, branch.outer)[:, None].mul_(branch.scale).mul_(branch.scale).div_(-width)
-    # Together with the zero mean, which is in the weights, this is the derivative of the layer norm.
-    slope.addcmul_(branch.outer, share).mul_(branch.scale)
-    if layer.hidden is None:
-        return slope
-    inner = workspace.take(*slope.shape)
-    torch.mm(slope, layer.hidden[half].T, out=inner)
-    return silu_backward_out(inner, branch.hidden, grad_input=inner)
-
-
-def _times(total: Tensor | None, slope: Tensor, weight: Tensor) -> Tensor:
-    """`total` + slope @ weight.T."""
-    return slope @ weight.T if total is None else total.addmm_(slope, weight.T)
+        return first
+    if len(rows) == len(first):
+        return first.addmm_(rows, layer.rows)
+    first.view(2, len(rows), -1).add_(rows @ layer.rows)
+    return first
