@@ -50,7 +50,14 @@ class CellFilter:
         return _without_trace(residual) if self.mode == "fixed_volume" else residual
 
     def forces(
-        self, batch: CrystalBatch, rows: Rows, coordinates: Tensor, forces: Tensor, stresses: Tensor, volumes: Tensor
+        self,
+        batch: CrystalBatch,
+        rows: Rows,
+        coordinates: Tensor,
+        start_cells: Tensor,
+        forces: Tensor,
+        stresses: Tensor,
+        volumes: Tensor,
     ) -> Tensor:
         """[n_rows, 3] generalised forces in eV/Å.
 
@@ -58,17 +65,19 @@ class CellFilter:
             batch: The crystals where they are.
             rows: Of the coordinates.
             coordinates: [n_rows, 3], of which the batch was made.
+            start_cells: [n_systems, 3, 3] to which they refer, in Å.
             forces: [n_atoms, 3] in eV/Å.
             stresses: [n_systems, 3, 3] in eV/Å^3.
             volumes: [n_systems] in Å^3.
         """
         if self.mode == "fixed":
             return rows.pack(forces, torch.zeros_like(stresses))
-        sizes = _sizes(batch)
+        sizes = rows.sizes[:, None, None]
         log_t = (_logarithm(rows, coordinates) / sizes).mT
         identity = torch.eye(3, dtype=log_t.dtype, device=log_t.device)
         virial = -volumes[:, None, None] * (stresses + self.pressure * identity)
-        gradient = torch.bmm(virial, torch.matrix_exp(-log_t))  # with respect to F: virial F^-T
+        # With respect to F: virial F^-T.
+        gradient = torch.linalg.solve(torch.linalg.solve(start_cells, batch.cells), virial, left=False)
         deformation_t, slope = exp_and_derivative(log_t, gradient)
         if self.mode == "fixed_volume":
             slope = _without_trace(slope)
@@ -87,7 +96,7 @@ class CellFilter:
         if self.mode == "fixed":
             return batch.moved(coordinates.index_select(0, rows.of_atoms), start_cells)
         atoms, log = rows.unpack(coordinates)
-        deformation_t = torch.matrix_exp((log / _sizes(batch)).mT)
+        deformation_t = torch.matrix_exp((log / rows.sizes[:, None, None]).mT)
         positions = torch.bmm(atoms[:, None, :], deformation_t.index_select(0, batch.system_idx))[:, 0]
         return batch.moved(positions, torch.bmm(start_cells, deformation_t))
 
@@ -116,10 +125,6 @@ def start(batch: CrystalBatch, rows: Rows) -> Tensor:
 
 def _logarithm(rows: Rows, coordinates: Tensor) -> Tensor:
     return coordinates.index_select(0, rows.of_cells).reshape(-1, 3, 3)
-
-
-def _sizes(batch: CrystalBatch) -> Tensor:
-    return torch.tensor(batch.sizes, dtype=batch.positions.dtype, device=batch.positions.device)[:, None, None]
 
 
 def _without_trace(matrices: Tensor) -> Tensor:

@@ -156,7 +156,13 @@ class Flight(Generic[Ticket]):
         volumes = self._batch.volumes
         stresses = prediction.stresses
         forces = self._plan.filter.forces(
-            self._batch, self._rows, self._motion.coordinates, prediction.forces, stresses, volumes
+            self._batch,
+            self._rows,
+            self._motion.coordinates,
+            self._motion.start_cells,
+            prediction.forces,
+            stresses,
+            volumes,
         )
         if self._projector is not None:
             forces, stresses = self._projector.forces(forces, self._rows), self._projector.tensors(stresses)

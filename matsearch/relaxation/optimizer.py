@@ -9,7 +9,7 @@ from typing import ClassVar, Generic, Literal, TypeVar
 import torch
 from torch import Tensor
 
-from matsearch.relaxation.rows import Rows, RowState
+from matsearch.relaxation.rows import CELL_ROWS, Rows, RowState
 
 OptimizerName = Literal["fire", "lbfgs"]
 State = TypeVar("State", bound=RowState)
@@ -122,17 +122,14 @@ class Lbfgs(Optimizer[LbfgsState]):
         Nocedal and Wright, Numerical Optimization (2006), algorithm 7.4.
     """
 
-    def __init__(self, memory: int = 10, stiffness: float = 70.0, max_step: float = 0.2) -> None:
-        """Set how it moves.
-
-        Args:
-            memory: Steps that are remembered.
-            stiffness: First guess of the curvature in eV/Å^2.
-            max_step: Å, longest row of a step.
-        """
-        self.memory = memory
-        self.stiffness = stiffness
-        self.max_step = max_step
+    memory = 10
+    """Steps that are remembered."""
+    max_step = 0.2
+    """Å, longest row of a step."""
+    stiffness = 30.0
+    """First guess of the curvature for an atom, eV/Å^2; then the last pair scales it."""
+    cell_stiffness = 60.0
+    """First guess for a cell per atom, in eV: a modulus of 1 eV/Å^3 times 15 Å^3/atom, times 4 for uniaxial strain."""
 
     def start(self, rows: Rows) -> LbfgsState:
         """No memory."""
@@ -154,21 +151,31 @@ class Lbfgs(Optimizer[LbfgsState]):
         rose = rows.dot(forces + state.forces, state.last) < 0
         reach = torch.where(rose, 0.5 * state.reach, (1.2 * state.reach).clamp(max=self.max_step))
 
-        direction = self._direction(steps, yields, weights, forces, rows)
+        direction = _two_loops(steps, yields, weights, forces, self._softness(yields[:, -1], weight, rows), rows)
         longest = rows.largest(direction)
         shorten = torch.where(longest > reach, reach / longest, 1)
         step = rows.spread(shorten) * direction
         return LbfgsState(steps, yields, weights, forces, step, reach), step
 
-    def _direction(self, steps: Tensor, yields: Tensor, weights: Tensor, forces: Tensor, rows: Rows) -> Tensor:
-        """[n_rows, 3] inverse curvature times force, by the two-loop recursion."""
-        direction = forces
-        shares = {}
-        for index in reversed(range(self.memory)):
-            shares[index] = weights[:, index] * rows.dot(steps[:, index], direction)
-            direction = direction - rows.spread(shares[index]) * yields[:, index]
-        direction = direction / self.stiffness
-        for index in range(self.memory):
-            share = shares[index] - weights[:, index] * rows.dot(yields[:, index], direction)
-            direction = direction + rows.spread(share) * steps[:, index]
-        return direction
+    def _softness(self, fall: Tensor, weight: Tensor, rows: Rows) -> Tensor:
+        """[n_rows, 1] first guess of the inverse curvature, scaled so that it holds along the last step."""
+        softness = torch.full_like(fall[:, :1], 1 / self.stiffness)
+        softness[rows.of_cells, 0] = (rows.sizes / self.cell_stiffness).repeat_interleave(CELL_ROWS)
+        inverse = weight * rows.dot(fall, softness * fall)
+        scale = torch.where(inverse > 0, 1 / inverse, 1).clamp(0.1, 10)
+        return rows.spread(scale) * softness
+
+
+def _two_loops(steps: Tensor, yields: Tensor, weights: Tensor, forces: Tensor, softness: Tensor, rows: Rows) -> Tensor:
+    """[n_rows, 3] inverse curvature times force."""
+    memory = weights.shape[1]
+    direction = forces
+    shares = {}
+    for index in reversed(range(memory)):
+        shares[index] = weights[:, index] * rows.dot(steps[:, index], direction)
+        direction = direction - rows.spread(shares[index]) * yields[:, index]
+    direction = softness * direction
+    for index in range(memory):
+        share = shares[index] - weights[:, index] * rows.dot(yields[:, index], direction)
+        direction = direction + rows.spread(share) * steps[:, index]
+    return direction

@@ -23,12 +23,14 @@ class Rows:
         system_idx: [n_rows] crystal of a row, ascending.
         of_atoms: [n_atoms] rows of the atoms.
         of_cells: [3 n_systems] rows of the cells.
+        sizes: [n_systems] atoms of each crystal, as real numbers.
     """
 
     n_systems: int
     system_idx: Tensor
     of_atoms: Tensor
     of_cells: Tensor
+    sizes: Tensor
 
     @classmethod
     def of(cls, sizes: Sequence[int], device: str | torch.device = "cpu") -> Rows:
@@ -37,7 +39,7 @@ class Rows:
         systems = np.repeat(np.arange(len(lengths)), lengths)
         from_end = np.cumsum(lengths)[systems] - np.arange(len(systems))
         of_cell = from_end <= CELL_ROWS
-        columns = (systems, np.flatnonzero(~of_cell), np.flatnonzero(of_cell))
+        columns = (systems, np.flatnonzero(~of_cell), np.flatnonzero(of_cell), np.array(sizes, dtype=np.float64))
         return cls(len(lengths), *(torch.as_tensor(column, device=device) for column in columns))
 
     def pack(self, atoms: Tensor, cells: Tensor) -> Tensor:

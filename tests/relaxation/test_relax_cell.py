@@ -35,7 +35,9 @@ def test_sixty_fire_steps_of_a_batch_are_those_of_ase_one_by_one(mode, pressure_
     state = optimizer.start(rows)
     for _ in range(60):
         prediction = potential.evaluate(batch)
-        forces = filter.forces(batch, rows, coordinates, prediction.forces, prediction.stresses, batch.volumes)
+        forces = filter.forces(
+            batch, rows, coordinates, start_cells, prediction.forces, prediction.stresses, batch.volumes
+        )
         state, step = optimizer.step(state, forces, rows)
         coordinates = coordinates + step
         batch = filter.place(batch, rows, coordinates, start_cells)
@@ -70,7 +72,7 @@ def test_generalised_forces_are_minus_the_slope_of_the_enthalpy(mode):
 
     here = filter.place(batch, rows, coordinates, batch.cells)
     prediction = potential.evaluate(here)
-    forces = filter.forces(here, rows, coordinates, prediction.forces, prediction.stresses, here.volumes)
+    forces = filter.forces(here, rows, coordinates, batch.cells, prediction.forces, prediction.stresses, here.volumes)
     slopes = (enthalpies(1e-5) - enthalpies(-1e-5)) / 2e-5
     torch.testing.assert_close(-rows.dot(forces, direction), slopes, atol=1e-6, rtol=1e-6)
 
