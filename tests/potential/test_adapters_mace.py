@@ -1,6 +1,9 @@
 """MACE, on random weights: what holds for physics holds for those. Skipped where `mace-torch` is absent."""
 
+import inspect
 import os
+import shutil
+import textwrap
 import warnings
 from importlib.util import find_spec
 
@@ -16,6 +19,8 @@ from matsearch.potential import load_potential
 from matsearch.potential.adapters.mace import mace
 from matsearch.potential.adapters.torchscript import torchscript_silenced
 from matsearch.potential.ase import to_atoms
+from matsearch.records import Relaxed
+from matsearch.relaxation import relax
 from matsearch.testing.potential import PotentialContract, example_crystals
 
 UNPICKLES_ANYTHING = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD" in os.environ
@@ -103,6 +108,21 @@ def test_predictions_equal_those_of_the_calculator_of_the_package(model, monkeyp
             assert ours.energy == pytest.approx(atoms.get_potential_energy(), abs=1e-9)
             np.testing.assert_allclose(ours.forces, atoms.get_forces(), atol=1e-9)
             np.testing.assert_allclose(ours.stress, atoms.get_stress(voigt=False), atol=1e-10)
+
+
+def test_crystals_are_stepped_on_it(model):
+    crystals = example_crystals()[1:]
+    relaxed = relax(crystals, load_potential(f"mace:{model}", "cpu"), force_tol=1e-4, max_steps=5)
+    assert all(isinstance(one, Relaxed) and one.potential == f"mace:{model}" for one in relaxed)
+
+
+def test_the_scale_of_other_energies_is_said_by_a_function_of_the_user(model, tmp_path, monkeypatch):
+    (example,) = inspect.getdoc(mace).split("```python\n")[1:]
+    (tmp_path / "my_mace.py").write_text(textwrap.dedent(example.split("```")[0]))
+    shutil.copy(model, tmp_path / "matpes.model")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert load_potential("my_mace:r2scan", "cpu").energy_scale == "r2scan"
 
 
 def test_one_of_several_heads_has_to_be_named(tmp_path):

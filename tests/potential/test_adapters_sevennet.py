@@ -14,6 +14,8 @@ if find_spec("sevenn") is None:
 from matsearch.potential import load_potential
 from matsearch.potential.adapters import sevennet
 from matsearch.potential.ase import to_atoms
+from matsearch.records import Relaxed
+from matsearch.relaxation import relax
 from matsearch.testing.potential import PotentialContract, example_crystals
 
 
@@ -70,6 +72,14 @@ def test_predictions_equal_those_of_the_calculator_of_the_package():
         assert ours.energy == pytest.approx(atoms.get_potential_energy(), abs=1e-5)
         np.testing.assert_allclose(ours.forces, atoms.get_forces(), atol=1e-5)
         np.testing.assert_allclose(ours.stress, atoms.get_stress(voigt=False), atol=1e-6)
+
+
+def test_crystals_relax_on_it():
+    crystals = example_crystals()[2:]
+    relaxed = relax(crystals, load_potential("sevennet-0", "cpu"), force_tol=0.05)
+    assert all(isinstance(one, Relaxed) and one.converged for one in relaxed)
+    assert [one.potential for one in relaxed] == ["sevennet-0"] * 2
+    assert relaxed[0].structure.volume / 2 == pytest.approx(9.6, abs=0.3)  # MgO: 19.2 Å^3 a formula unit by PBE
 
 
 def test_atoms_without_neighbours_do_not_spoil_a_list():

@@ -51,6 +51,9 @@ class SevenNet(BatchedPotential):
         network: Gives atomic energies; in single precision as shipped.
     """
 
+    batch_atoms = 32
+    """On one core an atom takes 6.5 ms by 20 to 40 atoms and 7.7 ms by 100, whose messages fall out of the caches."""
+
     def __init__(self, name: str, energy_scale: str, network: AtomGraphSequential) -> None:
         self.name = name
         self.energy_scale = energy_scale
