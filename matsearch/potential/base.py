@@ -34,7 +34,8 @@ class Potential(ABC):
         elements: Symbols it was trained on.
         device: Where it runs.
         energy_references: Composition energy of each element by symbol, in eV/atom, where the energy is a network's
-            plus those; None otherwise.
+            plus those, fitted so that the network's part is small for every crystal (not energies of free atoms);
+            None otherwise. `matsearch.potential.domain` holds the network's part to a floor.
     """
 
     name: str
