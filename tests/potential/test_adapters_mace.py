@@ -27,8 +27,8 @@ UNPICKLES_ANYTHING = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD" in os.environ
 ELEMENTS = ["Li", "O", "Na", "Mg", "Al", "Cl", "Fe"]
 
 
-def save_random_model(path, heads=None, cls="ScaleShiftMACE"):
-    """A small model of random weights, in the double precision that the contract needs."""
+def save_random_model(path, heads=None, cls="ScaleShiftMACE", dtype=torch.float64):
+    """A small model of random weights; the contract needs double precision."""
     with torchscript_silenced():
         from e3nn import o3
         from mace import modules
@@ -61,7 +61,7 @@ def save_random_model(path, heads=None, cls="ScaleShiftMACE"):
                 heads=heads,
                 **shift_and_scale,
             )
-            torch.save(model, path)
+            torch.save(model.to(dtype), path)
         finally:
             torch.set_default_dtype(before)
     return path
@@ -82,6 +82,19 @@ class TestMACEWithoutScaleAndShift(PotentialContract):
     @pytest.fixture
     def potential(self, tmp_path):
         return load_potential(f"mace:{save_random_model(tmp_path / 'plain.model', cls='MACE')}", "cpu")
+
+
+class TestMACEInSinglePrecision(PotentialContract):
+    step = 0.01
+    force_tol = 0.01
+    stress_tol = 5e-4
+    energy_tol = 1e-5
+    atom_tol = 1e-4
+
+    @pytest.fixture
+    def potential(self, tmp_path):
+        path = save_random_model(tmp_path / "single.model", dtype=torch.float32)
+        return load_potential(f"mace:{path}", "cpu")
 
 
 def test_name_scale_and_elements(model):
