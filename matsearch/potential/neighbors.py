@@ -155,15 +155,16 @@ def search_together(positions: Tensor, cells: Tensor, sizes: tuple[int, ...], cu
     while True:
         try:
             found, _, shifts = search(
-                positions,
+                positions.contiguous(),
                 cutoff,
                 batch_idx=system_idx.int(),
                 batch_ptr=starts.int(),
                 pbc=torch.ones((len(sizes), 3), dtype=torch.bool, device=device),
-                cell=cells,
+                cell=cells.contiguous(),
                 max_neighbors=width,
                 half_fill=True,
                 return_neighbor_list=True,
+                strategy="scalar",  # the kernel that also runs, and is tested, on a CPU
             )
             break
         except NeighborOverflowError as overflow:

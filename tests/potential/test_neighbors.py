@@ -273,6 +273,14 @@ def test_batch_search_agrees_on_random_crystals(toolkit):
         assert as_set(search_together(*given)) == as_set(search_one_by_one(*given))
 
 
+def test_batch_search_takes_tensors_that_do_not_lie_in_one_piece(toolkit):
+    batch = as_batch(list(awkward_crystals().values())[:4])
+    positions, cells = batch.positions.T.contiguous().T, batch.cells.mT.contiguous().mT
+    assert not positions.is_contiguous() and not cells.is_contiguous()
+    expected = as_set(search_one_by_one(batch.positions, batch.cells, batch.sizes, CUTOFF))
+    assert as_set(search_together(positions, cells, batch.sizes, CUTOFF)) == expected
+
+
 def test_batch_search_widens_its_rows_until_all_neighbours_fit(toolkit, monkeypatch):
     widths = []
     search = neighbors._batch_search()
