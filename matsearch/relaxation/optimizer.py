@@ -122,7 +122,7 @@ class Lbfgs(Optimizer[LbfgsState]):
         Nocedal and Wright, Numerical Optimization (2006), algorithm 7.4.
     """
 
-    memory = 10
+    memory = 20
     """Steps that are remembered."""
     max_step = 0.2
     """Å, longest row of a step."""

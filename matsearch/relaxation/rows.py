@@ -24,6 +24,7 @@ class Rows:
         of_atoms: [n_atoms] rows of the atoms.
         of_cells: [3 n_systems] rows of the cells.
         sizes: [n_systems] atoms of each crystal, as real numbers.
+        entry_idx: [3 n_rows] crystal of each number in the rows.
     """
 
     n_systems: int
@@ -31,6 +32,7 @@ class Rows:
     of_atoms: Tensor
     of_cells: Tensor
     sizes: Tensor
+    entry_idx: Tensor
 
     @classmethod
     def of(cls, sizes: Sequence[int], device: str | torch.device = "cpu") -> Rows:
@@ -39,7 +41,13 @@ class Rows:
         systems = np.repeat(np.arange(len(lengths)), lengths)
         from_end = np.cumsum(lengths)[systems] - np.arange(len(systems))
         of_cell = from_end <= CELL_ROWS
-        columns = (systems, np.flatnonzero(~of_cell), np.flatnonzero(of_cell), np.array(sizes, dtype=np.float64))
+        columns = (
+            systems,
+            np.flatnonzero(~of_cell),
+            np.flatnonzero(of_cell),
+            np.array(sizes, dtype=np.float64),
+            np.repeat(systems, 3),
+        )
         return cls(len(lengths), *(torch.as_tensor(column, device=device) for column in columns))
 
     def pack(self, atoms: Tensor, cells: Tensor) -> Tensor:
@@ -56,10 +64,10 @@ class Rows:
     def dot(self, one: Tensor, other: Tensor) -> Tensor:
         """[n_systems] scalar products of two [n_rows, 3].
 
-        Summed row after row, then over the columns, so that a crystal's sum has the same bits in any batch.
+        Summed one number after the other, so that a crystal's sum has the same bits in any batch.
         """
-        sums = one.new_zeros((self.n_systems, 3)).index_add(0, self.system_idx, one * other)
-        return sums[:, 0] + sums[:, 1] + sums[:, 2]
+        products = (one * other).reshape(-1)
+        return one.new_zeros(self.n_systems).index_add(0, self.entry_idx, products)
 
     def largest(self, packed: Tensor) -> Tensor:
         """[n_systems] norm of each crystal's longest row."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,9 @@ from matsearch.relaxation.rows import Rows
 
 SYMPREC = 0.01
 """Å by which atoms may lie off their symmetric places at the start; they are moved there."""
+
+# Of a supercell it warns that rotations which turn its lattice are left out, which is what is wanted.
+logging.getLogger("moyo").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +48,8 @@ def find_symmetry(
     """The space group of a crystal, with its positions and cell made exactly symmetric.
 
     The cell becomes the one with the mean of the metric over the group that is nearest to the one given; each atom
-    comes to the mean of its images.
+    comes to the mean of its images. Where no group is found, as in a cell in which atoms nearly coincide, there is
+    none to keep.
 
     Args:
         positions: [n_atoms, 3] in Å.
@@ -55,7 +60,10 @@ def find_symmetry(
         The symmetry, positions and cell.
     """
     coords = positions @ np.linalg.inv(cell)
-    dataset = moyopy.MoyoDataset(moyopy.Cell(cell.tolist(), coords.tolist(), list(numbers)), symprec=SYMPREC)
+    try:
+        dataset = moyopy.MoyoDataset(moyopy.Cell(cell.tolist(), coords.tolist(), list(numbers)), symprec=SYMPREC)
+    except ValueError:
+        return Symmetry(np.eye(3)[None], np.arange(len(coords))[None]), positions, cell
     rotations = np.array(dataset.operations.rotations, dtype=float)
     translations = np.array(dataset.operations.translations, dtype=float)
 

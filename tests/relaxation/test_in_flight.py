@@ -211,3 +211,27 @@ def test_a_stress_tolerance_judges_the_cell_instead_of_the_force_tolerance():
 def test_wrong_settings_are_named(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         make_plan(**wrong)
+
+
+def test_a_crystal_in_a_hole_of_the_energy_surface_is_rejected_at_the_end():
+    class Sunken(Morse):
+        energy_references = dict.fromkeys(Morse.elements, 0.0)
+
+        def evaluate(self, batch):
+            prediction = super().evaluate(batch)
+            iron = torch.unique(batch.system_idx[batch.numbers == 26])
+            prediction.energies[iron] -= 100.0
+            return prediction
+
+    structures = crystals(4)
+    results = relax(structures, Sunken())
+    assert ["Fe" in one.composition for one in structures] == [isinstance(one, Rejection) for one in results]
+    (sunken,) = [one for one in results if isinstance(one, Rejection)]
+    assert sunken.reason == "out_of_domain" and "eV/atom" in sunken.detail
+
+
+def test_a_cell_that_cannot_be_searched_for_neighbours_is_refused_before_it_enters():
+    flat = Structure(Lattice([[150, 0, 0], [0, 150, 0], [149.9, 0, 0.01]]), ["Al"] * 2, [[0, 0, 0], [0.5, 0.5, 0]])
+    (result,) = relax([flat], Morse())
+    assert (result.reason, result.stage) == ("collapsed", Stage.RELAX)
+    assert "faces" in result.detail

@@ -8,7 +8,7 @@ from scipy.linalg import expm, expm_frechet
 
 from matsearch.potential.ase import PotentialCalculator, to_atoms
 from matsearch.potential.batch import CrystalBatch
-from matsearch.relaxation import cell
+from matsearch.relaxation import cell, relax
 from matsearch.relaxation.cell import CellFilter, exp_and_derivative
 from matsearch.relaxation.optimizer import Fire
 from matsearch.relaxation.rows import Rows
@@ -86,3 +86,15 @@ def test_the_residual_stress_is_what_the_mode_can_bring_to_zero():
         CellFilter("fixed_volume").residual_stress(stress)[0].diagonal().tolist(), [-1.0, 0.0, 1.0]
     )
     assert not CellFilter("fixed").residual_stress(stress).any()
+
+
+def test_whole_relaxations_in_flight_take_the_steps_of_ase_and_end_where_it_does():
+    crystals = example_crystals()
+    for structure, ours in zip(crystals, relax(crystals, Morse(), force_tol=0.02), strict=True):
+        atoms = to_atoms(structure)
+        atoms.calc = PotentialCalculator(Morse())
+        plain = FIRE(FrechetCellFilter(atoms), logfile=None)
+        assert plain.run(fmax=0.02, steps=500)
+        assert ours.n_steps == plain.nsteps
+        np.testing.assert_allclose(ours.structure.lattice.matrix, atoms.cell.array, atol=1e-8)
+        np.testing.assert_allclose(ours.structure.cart_coords, atoms.positions, atol=1e-8)

@@ -1,6 +1,7 @@
 import moyopy
 import numpy as np
 import pytest
+import torch
 from pair_potentials import Morse
 from pymatgen.core import Lattice, Structure
 
@@ -51,8 +52,6 @@ def test_the_projection_keeps_symmetric_forces_and_repeats_itself():
     assert [len(one.rotations) for one in found] == [16, found[1].rotations.shape[0], 1]
     rows = Rows.of([len(one) for one in crystals])
     projector = Projector(found)
-    import torch
-
     forces = torch.randn((len(rows.system_idx), 3), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     once = projector.forces(forces, rows)
     torch.testing.assert_close(projector.forces(once, rows), once)
@@ -70,3 +69,18 @@ def test_a_slightly_broken_crystal_is_made_exactly_symmetric():
     np.testing.assert_allclose(np.linalg.norm(cell[0]), np.linalg.norm(cell[1]), rtol=1e-12)
     identity = np.einsum("kij,klj->kil", symmetry.rotations, symmetry.rotations)
     np.testing.assert_allclose(identity, np.broadcast_to(np.eye(3), identity.shape), atol=1e-10)
+
+
+def test_a_supercell_keeps_its_group_without_a_warning(capfd):
+    supercell = rutile() * (2, 1, 1)
+    kept = relax([supercell], Morse(), fix_symmetry=True, force_tol=0.01)[0]
+    assert kept.converged and space_group(kept.structure) == space_group(supercell)
+    assert not capfd.readouterr().err
+
+
+def test_a_crystal_without_a_group_is_taken_as_it_is():
+    positions = np.array([[0.0, 0.0, 0.0], [0.001, 0.0, 0.0]])  # closer than the tolerance
+    symmetry, same, cell = find_symmetry(positions, 3 * np.eye(3), [13, 13])
+    assert len(symmetry.rotations) == 1
+    np.testing.assert_array_equal(same, positions)
+    np.testing.assert_array_equal(cell, 3 * np.eye(3))
