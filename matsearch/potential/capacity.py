@@ -52,8 +52,12 @@ class Capacity:
         """Whether a batch may be filled up to this size."""
         return n_atoms <= self.max_atoms and n_pairs <= self.max_pairs
 
+    def bears(self, n_atoms: float, n_pairs: float) -> bool:
+        """Whether a batch of this size can be computed at all, by all that is known."""
+        return n_atoms <= self._most_atoms and n_pairs <= self._most_pairs
+
     def parts(self, sizes: Sequence[int], pairs: Sequence[float]) -> list[list[int]]:
-        """Crystals that can be computed together, in order, by all that is known; each part holds at least one.
+        """Crystals that can be computed together, in order; each part holds at least one.
 
         Args:
             sizes: Atoms of each.
@@ -62,7 +66,7 @@ class Capacity:
         parts: list[list[int]] = []
         n_atoms = n_pairs = 0.0
         for index, (size, count) in enumerate(zip(sizes, pairs, strict=True)):
-            if parts and n_atoms + size <= self._most_atoms and n_pairs + count <= self._most_pairs:
+            if parts and self.bears(n_atoms + size, n_pairs + count):
                 parts[-1].append(index)
                 n_atoms, n_pairs = n_atoms + size, n_pairs + count
             else:

@@ -46,13 +46,17 @@ def unfit(structure: Structure, potential: Potential) -> Rejection | None:
     return _unfit_cell(structure)
 
 
-def out_of_bounds(batch: CrystalBatch, volumes: Tensor, start_volumes: Tensor) -> tuple[Tensor, Tensor]:
-    """[n_systems] whether each cell has exploded, or collapsed."""
-    edges = torch.linalg.vector_norm(batch.cells, dim=2)
-    faces = torch.linalg.vector_norm(
-        torch.linalg.cross(batch.cells[:, (1, 2, 0)], batch.cells[:, (2, 0, 1)], dim=2), dim=2
-    )
-    sizes = torch.tensor(batch.sizes, device=volumes.device)
+def out_of_bounds(cells: Tensor, sizes: Tensor, volumes: Tensor, start_volumes: Tensor) -> tuple[Tensor, Tensor]:
+    """[n_systems] whether each cell has exploded, or collapsed.
+
+    Args:
+        cells: [n_systems, 3, 3] in Å.
+        sizes: [n_systems] atoms of each.
+        volumes: [n_systems] in Å^3.
+        start_volumes: [n_systems] at the start.
+    """
+    edges = torch.linalg.vector_norm(cells, dim=2)
+    faces = torch.linalg.vector_norm(torch.linalg.cross(cells.roll(-1, 1), cells.roll(-2, 1), dim=2), dim=2)
     exploded = (volumes > MAX_EXPANSION * start_volumes) | (edges.amax(1) > EDGE_LIMITS[1])
     collapsed = (
         (volumes < MIN_VOLUME * sizes) | (edges.amin(1) < EDGE_LIMITS[0]) | (volumes < MIN_HEIGHT * faces.amax(1))

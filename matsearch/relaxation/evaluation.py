@@ -36,13 +36,11 @@ def evaluate(
         The prediction for the crystals that have one (None where none has), and a rejection for each other one:
         `out_of_memory`, `potential_error` (the potential refuses it) or `not_finite`.
     """
-    counts = torch.bincount(pairs.system_idx, minlength=batch.n_systems).tolist()
-    waiting = capacity.parts(batch.sizes, counts)
     predictions: list[BatchPrediction] = []
     failures: dict[int, Rejection] = {}
+    waiting = _parts(batch, pairs, capacity)
     while waiting:
-        part = waiting.pop(0)
-        n_pairs = sum(counts[system] for system in part)
+        part, n_pairs = waiting.pop(0)
         crystals = batch if len(part) == batch.n_systems else batch.select(part)
         try:
             with capacity.measured(n_pairs):
@@ -50,18 +48,34 @@ def evaluate(
         except PotentialError as err:
             if len(part) == 1:
                 failures[part[0]] = refuse("potential_error", str(err))
-            waiting[:0] = [[system] for system in part if len(part) > 1]
+            else:
+                waiting[:0] = [([system], _count(pairs, [system])) for system in part]
         except (MemoryError, RuntimeError) as err:
             if not is_out_of_memory(err):
                 raise
             if len(part) == 1:
                 failures[part[0]] = refuse("out_of_memory", f"{crystals.n_atoms} atoms with {n_pairs} pairs do not fit")
-                continue
-            capacity.overrun(crystals.n_atoms, n_pairs)
-            waiting[:0] = [part[: len(part) // 2], part[len(part) // 2 :]]
+            else:
+                capacity.overrun(crystals.n_atoms, n_pairs)
+                halves = part[: len(part) // 2], part[len(part) // 2 :]
+                waiting[:0] = [(half, _count(pairs, half)) for half in halves]
     if not predictions:
         return None, failures
     return _finite_only(batch, _joined(predictions), failures)
+
+
+def _parts(batch: CrystalBatch, pairs: Pairs, capacity: Capacity) -> list[tuple[list[int], int]]:
+    """Crystals that are computed together, with the number of their pairs."""
+    if capacity.bears(batch.n_atoms, len(pairs.first)):
+        return [(list(range(batch.n_systems)), len(pairs.first))]
+    counts = torch.bincount(pairs.system_idx, minlength=batch.n_systems).tolist()
+    return [(part, sum(counts[system] for system in part)) for part in capacity.parts(batch.sizes, counts)]
+
+
+def _count(pairs: Pairs, systems: Sequence[int]) -> int:
+    """Pairs of some crystals."""
+    wanted = torch.tensor(systems, device=pairs.system_idx.device)
+    return int(torch.isin(pairs.system_idx, wanted).sum())
 
 
 def chosen(prediction: BatchPrediction, batch: CrystalBatch, systems: Sequence[int]) -> BatchPrediction:

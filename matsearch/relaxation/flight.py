@@ -246,7 +246,7 @@ class Flight(Generic[Ticket]):
             norms = torch.linalg.vector_norm(prediction.forces, dim=1)
             of_atoms = norms.new_zeros(len(self)).scatter_reduce(0, self._batch.system_idx, norms, "amax")
             converged = (of_atoms < plan.force_tol) & (stress < plan.stress_tol)
-        exploded, collapsed = checks.out_of_bounds(self._batch, volumes, motion.start_volumes)
+        exploded, collapsed = checks.out_of_bounds(self._batch.cells, self._rows.sizes, volumes, motion.start_volumes)
         done = converged | (motion.n_steps >= plan.max_steps)
         flags = torch.stack([exploded, collapsed, done, converged]).tolist()
 
