@@ -3,7 +3,8 @@
     python benchmarks/energy_holes.py [--potentials chgnet-0.3.0 chgnet-r2scan]
 
 35 prototype crystals are compressed from 1.3 to 0.15 of their volume V0 at the lowest energy between 0.8 and 1.3 of the
-measured one. A crystal has a hole where its energy falls below that minimum.
+measured one. A crystal has a hole where its energy falls below that minimum. Then each is deformed along four random
+paths that shrink one direction more than another.
 """
 
 import argparse
@@ -62,11 +63,31 @@ def _split(formula):
     return [formula[:second], formula[second:]]
 
 
-def scan(potential, structure, scales):
-    """Energies in eV/atom and what the guard says, at these fractions of the volume."""
+def scaled(structure, scales):
+    """The crystal at these fractions of its volume."""
     crystals = [structure.copy() for _ in scales]
     for crystal, scale in zip(crystals, scales, strict=True):
         crystal.scale_lattice(structure.volume * scale)
+    return crystals
+
+
+def deformed(structure, rng, n_paths=4):
+    """The crystal along random paths to 0.16 of its volume, where opposite faces stay 0.5 Å apart."""
+    crystals = []
+    for _ in range(n_paths):
+        slope = rng.normal(size=(3, 3))
+        slope = 0.5 * (slope + slope.T)
+        slope = rng.uniform(0.05, 0.25) * (slope - np.eye(3) * np.trace(slope) / 3) - np.eye(3) / 3
+        values, axes = np.linalg.eigh(slope)
+        for logarithm in (0.2, 0.5, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8):
+            matrix = structure.lattice.matrix @ (axes * np.exp(values * logarithm)) @ axes.T
+            if np.linalg.norm(np.linalg.inv(matrix), axis=0).max() < 2:
+                crystals.append(Structure(matrix, structure.species, structure.frac_coords))
+    return crystals
+
+
+def judge(potential, crystals):
+    """Energies in eV/atom and what the guard says."""
     energies, texts = [], []
     for crystal in crystals:  # one by one: the pairs of a compressed cell are many
         batch = CrystalBatch.from_structures([crystal], potential.device)
@@ -79,13 +100,15 @@ def scan(potential, structure, scales):
 def measure(potential):
     """Print where crystals fall below their minimum, and what of it is flagged."""
     print(f"{potential.name}: energies in eV/atom relative to the minimum near the measured volume")
+    rng = np.random.default_rng(3)
+    fallen, n_paths = [], 0
     n_crystals, n_holes, n_points, n_flagged, unflagged, false_flags = 0, 0, 0, 0, [], []
     for name, structure in prototypes():
         near = np.arange(0.8, 1.31, 0.02)
-        energies, _ = scan(potential, structure, near)
+        energies, _ = judge(potential, scaled(structure, near))
         lowest = energies.min()
         structure.scale_lattice(structure.volume * near[energies.argmin()])
-        energies, texts = scan(potential, structure, SCALES)
+        energies, texts = judge(potential, scaled(structure, SCALES))
         depth = energies - lowest
         flagged = np.array([text is not None for text in texts])
         false_flags += [f"{name} at {SCALES[k]:.2f} V0: {texts[k]}" for k in np.flatnonzero(flagged & (SCALES > 0.599))]
@@ -96,6 +119,14 @@ def measure(potential):
         n_points += int(deep.sum())
         n_flagged += int((deep & flagged).sum())
         unflagged += [f"{name} at {SCALES[k]:.2f} V0: {depth[k]:.2f}" for k in np.flatnonzero(hole & ~flagged)]
+        paths = deformed(structure, rng)
+        energies, texts = judge(potential, paths)
+        fallen += [
+            (name, energy - lowest, one.volume / structure.volume, text)
+            for one, energy, text in zip(paths, energies, texts, strict=True)
+            if energy - lowest < -0.01
+        ]
+        n_paths += len(paths)
         first = SCALES[flagged].max(initial=0)
         if hole.any():
             print(
@@ -108,6 +139,9 @@ def measure(potential):
     print("\n".join(f"    {line}" for line in unflagged))
     print(f"  flags between 0.6 and 1.3 V0, all false: {len(false_flags)}")
     print("\n".join(f"    {line}" for line in false_flags))
+    missed = [f"{name} at {ratio:.2f} V0: {depth:.2f}" for name, depth, ratio, text in fallen if text is None]
+    print(f"  random deformations: {n_paths}, below the minimum: {len(fallen)}, of those not flagged: {len(missed)}")
+    print("\n".join(f"    {line}" for line in missed))
 
 
 def main():
