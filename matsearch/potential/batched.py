@@ -6,22 +6,22 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 
-import numpy as np
 import torch
 from pymatgen.core import Structure
 
-from matsearch.errors import PotentialError
 from matsearch.potential.base import Potential
 from matsearch.potential.batch import BatchPrediction, CrystalBatch, Output, spread
 from matsearch.potential.derivatives import differentiate
+from matsearch.potential.domain import out_of_domain
 from matsearch.records import Prediction
 
 
 class BatchedPotential(Potential):
     """A potential that gives the energies of a batch; forces and stresses follow from one backward pass."""
 
-    batch_atoms = 100
+    batch_atoms = 128
     """Atoms that are computed together on a CPU: larger batches fall out of its caches."""
 
     @abstractmethod
@@ -41,16 +41,15 @@ class BatchedPotential(Potential):
                 numbers.
             TypeError: One structure instead of a list of them.
         """
-        self.require_trained(structures)
-        for number, structure in enumerate(structures):
-            if not structure.is_ordered:
-                raise PotentialError(f"{self.name} needs one element a site; structure {number} is disordered")
-            if not (np.isfinite(structure.lattice.matrix).all() and np.isfinite(structure.frac_coords).all()):
-                raise PotentialError(f"{self.name} needs finite coordinates; structure {number} holds NaN or inf")
+        self.require_predictable(structures)
 
         def work(batch: list[Structure]) -> list[Prediction]:
             crystals = CrystalBatch.from_structures(batch, self.device)
-            return spread(crystals, self.evaluate(crystals))
+            prediction = self.evaluate(crystals)
+            flags = out_of_domain(crystals, prediction, self)
+            return [
+                replace(one, out_of_domain=flag) for one, flag in zip(spread(crystals, prediction), flags, strict=True)
+            ]
 
         batches = list(_batches(structures, self.batch_atoms))
         if len(batches) < 2:
@@ -65,16 +64,21 @@ def one_thread(device: torch.device) -> Iterator[None]:
 
     The tensors of a batch are so small that a second thread slows them down, and on one thread the sums come in one
     order: the same batch gives the same bits. Batches, not tensors, are shared out among threads.
+
+    Numbers below 1e-38 count as zero meanwhile: silu makes many of them, and a processor is slow with them.
     """
-    before = torch.get_num_threads()
-    if device.type != "cpu" or before == 1:
+    if device.type != "cpu":
         yield
         return
+    threads = torch.get_num_threads()
+    flushed = not float(torch.tensor(1e-40) * 1)
     torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(threads)
+        torch.set_flush_denormal(flushed)
 
 
 def _batches(structures: Sequence[Structure], n_atoms: int) -> Iterator[list[Structure]]:

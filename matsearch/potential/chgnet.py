@@ -22,9 +22,9 @@ import torch.nn.functional as F
 from pymatgen.core import Element
 from torch import Tensor
 
-from matsearch.errors import PotentialError
 from matsearch.potential.batch import CrystalBatch, Output
 from matsearch.potential.batched import BatchedPotential
+from matsearch.potential.device import torch_device
 from matsearch.potential.graph import CrystalGraph, crystal_graph
 from matsearch.potential.memory import keep_memory
 from matsearch.potential.messages import EPS, GatedLayer, centred, messages, row_update
@@ -71,16 +71,16 @@ class CHGNet(BatchedPotential):
         name: str,
         energy_scale: str,
         weights: dict[str, Tensor],
-        device: str = "cpu",
+        device: torch.device,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.name = name
         self.energy_scale = energy_scale
-        self.device = device
+        self.device = str(device)
         self._weights = weights
-        if torch.device(device).type == "cpu":
+        if device.type == "cpu":
             keep_memory()
-        self._network = _Network(weights, torch.device(device), dtype)
+        self._network = _Network(weights, device, dtype)
         references = weights["composition_model.fc.weight"].double()[0]
         self._references = references.to(device)
         self.elements = _trained_elements(references.numpy())
@@ -88,7 +88,7 @@ class CHGNet(BatchedPotential):
 
     def double(self) -> CHGNet:
         """The same potential in double precision: about three times slower, for checks of derivatives."""
-        return CHGNet(self.name, self.energy_scale, self._weights, self.device, torch.float64)
+        return CHGNet(self.name, self.energy_scale, self._weights, torch.device(self.device), torch.float64)
 
     def forward(self, batch: CrystalBatch) -> Output:
         """Energies, moments, atomic energies and features of a batch.
@@ -117,12 +117,15 @@ class _Network:
         def linear(name: str) -> Tensor:
             return get(f"{name}.weight").T.contiguous()  # [in, out], for x @ w
 
+        def radial(name: str) -> Tensor:
+            return F.pad(linear(name), (0, 0, 0, 1))
+
         self._embedding = get("atom_embedding.embedding.weight")
         self._bond_radial = _Radial(get("bond_basis_expansion.rbf_expansion_ag.frequencies"), BOND_CUTOFF)
         self._short_radial = _Radial(get("bond_basis_expansion.rbf_expansion_bg.frequencies"), SHORT_CUTOFF)
         self._angle_frequencies = get("angle_basis_expansion.fourier_expansion.frequencies")
-        self._bond_embedding, self._angle_embedding = linear("bond_embedding"), linear("angle_embedding")
-        self._bond_weights, self._short_weights = linear("bond_weights_ag"), linear("bond_weights_bg")
+        self._bond_embedding, self._angle_embedding = radial("bond_embedding"), radial("angle_embedding")
+        self._bond_weights, self._short_weights = radial("bond_weights_ag"), radial("bond_weights_bg")
         # A short bond brings its features to an atom convolution, a long one its radial functions.
         self._atom_layers = []
         for index in range(4):
@@ -210,7 +213,8 @@ class _Network:
         angles = torch.acos(cosines).to(self._dtype)
         phases = torch.outer(angles, self._angle_frequencies)
         constant = phases.new_full((len(phases), 1), 0.5**0.5)
-        return torch.cat([constant, torch.sin(phases), torch.cos(phases)], dim=1) / np.sqrt(np.pi)
+        functions = [constant, torch.sin(phases), torch.cos(phases), torch.zeros_like(constant)]
+        return torch.cat(functions, dim=1) / np.sqrt(np.pi)
 
 
 def _pair(get: Get, name: str, part: str) -> tuple[Tensor, Tensor]:
@@ -227,8 +231,8 @@ def _first_weights(get: Get, name: str, number: str, n_inputs: int) -> list[Tens
 
 def _layer(get: Get, name: str, entries: tuple[Tensor, ...], rows: Tensor | None) -> GatedLayer:
     """The weights of a gated layer; angle updates have no hidden layer."""
-    scale = torch.stack([get(f"{name}.bn1.weight"), get(f"{name}.bn2.weight")])[:, None]
-    shift = torch.stack([get(f"{name}.bn1.bias"), get(f"{name}.bn2.bias")])[:, None]
+    scale = torch.stack([get(f"{name}.bn1.weight"), get(f"{name}.bn2.weight")])
+    shift = torch.stack([get(f"{name}.bn1.bias"), get(f"{name}.bn2.bias")])
     if name.startswith("angle"):
         assert rows is not None
         entries, rows = tuple(_centred_halves(entry) for entry in entries), _centred_halves(rows)
@@ -249,7 +253,8 @@ class _Radial:
     EXPONENT = 8
 
     def __init__(self, frequencies: Tensor, cutoff: float) -> None:
-        self._frequencies = frequencies
+        # A last one of zero makes 32 of 31: matrix products like it much better.
+        self._frequencies = F.pad(frequencies, (0, 1))
         self._cutoff = cutoff
 
     def __call__(self, lengths: Tensor) -> Tensor:
@@ -265,25 +270,6 @@ def _trained_elements(references: np.ndarray) -> frozenset[str]:
     """Elements with a fitted reference: the r2SCAN weights hold zeros (1e-13 and less) for those without data."""
     symbols = {Element.from_Z(index + 1).symbol for index in np.flatnonzero(np.abs(references) > 1e-6)}
     return frozenset(symbols - NOT_IN_MPTRJ)
-
-
-def torch_device(device: str) -> str:
-    """The torch device that a name stands for.
-
-    Raises:
-        PotentialError: There is no such device here.
-    """
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        kind = torch.device(device).type
-    except RuntimeError as err:
-        raise PotentialError(f"unknown device {device!r}; use cpu, cuda, cuda:0, ... or auto") from err
-    if kind not in {"cpu", "cuda"}:
-        raise PotentialError(f"unknown device {device!r}; use cpu, cuda, cuda:0, ... or auto")
-    if kind == "cuda" and (torch.device(device).index or 0) >= torch.cuda.device_count():
-        raise PotentialError(f"no device {device!r} here ({torch.cuda.device_count()} GPUs seen); use cpu or auto")
-    return device
 
 
 @lru_cache(maxsize=4)

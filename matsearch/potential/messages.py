@@ -38,8 +38,8 @@ class GatedLayer:
         rows: [n_in, 2 width] for features of the rows themselves, or None where they have none.
         hidden: [2, width, width] second linear layers of core and gate, or None where the first is the only one.
         hidden_bias: [2, width], or None.
-        scale: [2, 1, width] of the layer norms.
-        shift: [2, 1, width] of the layer norms.
+        scale: [2, width] of the layer norms.
+        shift: [2, width] of the layer norms.
     """
 
     entries: tuple[Tensor, ...]
@@ -98,46 +98,33 @@ class _Gated(Function):
         rows: Tensor | None,
         *entries: Tensor,
     ) -> Tensor:
-        width = layer.scale.shape[2]
         table = _table(layer, entries)
-        hidden = _first_linear(layer, sources, table, rows)  # [n_rows, 2 width]
-        shape = (2, len(hidden), width)
-        if layer.hidden is None or layer.hidden_bias is None:
-            outer = hidden.view(-1, 2, width).transpose(0, 1).contiguous()
-        else:
-            # Angles take long to add up again, bonds less than to be written down and read.
-            inner = torch.nn.functional.silu(hidden, inplace=rows is None)
-            outer = hidden.new_empty(shape)
-            for half in (0, 1):
-                part = inner[:, half * width : (half + 1) * width]
-                torch.addmm(layer.hidden_bias[half], part, layer.hidden[half], out=outer[half])
-            del inner
-        ctx.kept = table, None if rows is None or layer.hidden is None else hidden, outer, weight
-        del hidden
-        scale = torch.linalg.vector_norm(outer, dim=2, keepdim=True).square_().div_(width).add_(EPS).rsqrt_()
-        ctx.scale, ctx.layer, ctx.sources, ctx.targets = scale, layer, sources, targets
+        hidden = _first_linear(layer, sources, table, rows)
+        outer = _last_linear(layer, hidden, overwrite=rows is None)
+        core, gate, moments = _normed(layer, outer)
+        message = torch.nn.functional.silu(core).mul_(gate.sigmoid_())
+        # Angles take long to add up again, bonds less than to be written down and read.
+        kept_hidden = None if rows is None or layer.hidden is None else hidden
+        ctx.kept = table, kept_hidden, outer, core, gate, moments, weight
+        ctx.layer, ctx.sources, ctx.targets = layer, sources, targets
         ctx.n_rows_in = 0 if rows is None else len(rows)
         ctx.sizes = [len(one) for one in entries]
-        core, gate = _normed(layer, outer, scale)
-        message = torch.nn.functional.silu(core, inplace=True).mul_(gate.sigmoid_())
         if targets is None or weight is None:
-            return message.clone()
+            return message
         message.view(2, *weight.shape).mul_(weight)
         return targets.scatter(message)
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
-        layer, sources, targets, scale = ctx.layer, ctx.sources, ctx.targets, ctx.scale
-        table, hidden, outer, weight = ctx.kept
+    def backward(ctx: Any, slope: Tensor) -> tuple[Any, ...]:
+        layer, sources, targets = ctx.layer, ctx.sources, ctx.targets
+        table, hidden, outer, core, gate, moments, weight = ctx.kept
         del ctx.kept
-        width = outer.shape[2]
-        normed = _normed(layer, outer, scale)
-        core, gate = normed[0], normed[1].sigmoid_()
         message = torch.nn.functional.silu(core).mul_(gate)
         weight_slope = None
         if targets is not None:
             slope = slope.index_select(0, targets.entries)
-            weight_slope = torch.linalg.vecdot(*(one.view(2, *weight.shape) for one in (slope, message)), dim=0)
+            weight_slope = torch.mul(slope[: len(weight)], message[: len(weight)])
+            weight_slope.addcmul_(slope[len(weight) :], message[len(weight) :])
             slope.view(2, *weight.shape).mul_(weight)
         # The slopes take the place of what they are computed from. That of a sigmoid s is s (1 - s), so that the gate's
         # argument has slope * message * (1 - gate).
@@ -145,25 +132,23 @@ class _Gated(Function):
         torch.addcmul(message, message, gate, value=-1, out=gate).mul_(slope)
         silu_backward_out(core_slope, core, grad_input=core)
         del core_slope, message, slope
-        # Together with the zero mean, which is in the weights, this is the derivative of the layer norm.
-        slopes = normed.mul_(layer.scale)
-        share = torch.linalg.vecdot(slopes, outer)[..., None].mul_(scale).mul_(scale).div_(-width)
-        slopes.addcmul_(outer, share).mul_(scale)
-        del outer
+        slopes = [_norm_backward(layer, half, one, outer, moments) for half, one in ((0, core), (1, gate))]
+        del core, gate, outer, moments
         if layer.hidden is None:
-            first_slope = slopes.transpose(0, 1).reshape(-1, 2 * width)
+            first_slope = torch.cat(slopes, dim=1)
         else:
-            first_slope = slopes.new_empty(slopes.shape[1], 2 * width)
+            width = layer.scale.shape[1]
+            first_slope = table.new_empty(len(slopes[0]), 2 * width)
             for half in (0, 1):
                 part = first_slope[:, half * width : (half + 1) * width]
                 torch.mm(slopes[half], layer.hidden[half].T, out=part)
             if hidden is None:
                 hidden = _first_linear(layer, sources, table, None)
             silu_backward_out(first_slope, hidden, grad_input=first_slope)
-        del slopes, normed, core, gate, hidden
+        del slopes, hidden
 
-        rows_slope = None
         table_slopes = sources.scatter(first_slope).split(ctx.sizes)
+        rows_slope = None
         if ctx.n_rows_in:
             if ctx.n_rows_in < len(first_slope):
                 first_slope = first_slope[: ctx.n_rows_in].add_(first_slope[ctx.n_rows_in :])
@@ -175,12 +160,6 @@ class _Gated(Function):
             )
         ]
         return None, None, None, weight_slope, rows_slope, *entry_slopes
-
-
-def _normed(layer: GatedLayer, outer: Tensor, scale: Tensor) -> Tensor:
-    """[2, n_rows, width] after the layer norm."""
-    normed = outer * scale
-    return torch.addcmul(layer.shift, normed, layer.scale, out=normed)
 
 
 def _table(layer: GatedLayer, entries: tuple[Tensor, ...]) -> Tensor:
@@ -203,3 +182,38 @@ def _first_linear(layer: GatedLayer, sources: Incidence, table: Tensor, rows: Te
         return first.addmm_(rows, layer.rows)
     first.view(2, len(rows), -1).add_(rows @ layer.rows)
     return first
+
+
+def _last_linear(layer: GatedLayer, hidden: Tensor, *, overwrite: bool) -> Tensor:
+    """[2, n_rows, width] of the last linear layer, from [n_rows, 2 width] of the first."""
+    width = layer.scale.shape[1]
+    if layer.hidden is None or layer.hidden_bias is None:
+        return hidden.view(-1, 2, width).transpose(0, 1).contiguous()
+    inner = torch.nn.functional.silu(hidden, inplace=overwrite)
+    outer = hidden.new_empty(2, len(hidden), width)
+    for half in (0, 1):
+        part = inner[:, half * width : (half + 1) * width]
+        torch.addmm(layer.hidden_bias[half], part, layer.hidden[half], out=outer[half])
+    return outer
+
+
+def _normed(layer: GatedLayer, outer: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Core and gate, [n_rows, width], after the layer norm; mean and deviation of both."""
+    width = (outer.shape[2],)
+    core, *core_moments = torch.native_layer_norm(outer[0], width, layer.scale[0], layer.shift[0], EPS)
+    gate, *gate_moments = torch.native_layer_norm(outer[1], width, layer.scale[1], layer.shift[1], EPS)
+    return core, gate, [*core_moments, *gate_moments]
+
+
+def _norm_backward(layer: GatedLayer, half: int, slope: Tensor, outer: Tensor, moments: list[Tensor]) -> Tensor:
+    mean, deviation = moments[2 * half : 2 * half + 2]
+    return torch.ops.aten.native_layer_norm_backward(
+        slope,
+        outer[half],
+        [outer.shape[2]],
+        mean,
+        deviation,
+        layer.scale[half],
+        layer.shift[half],
+        [True, False, False],
+    )[0]
