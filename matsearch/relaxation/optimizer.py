@@ -168,14 +168,17 @@ class Lbfgs(Optimizer[LbfgsState]):
 
 def _two_loops(steps: Tensor, yields: Tensor, weights: Tensor, forces: Tensor, softness: Tensor, rows: Rows) -> Tensor:
     """[n_rows, 3] inverse curvature times force."""
-    memory = weights.shape[1]
+    weighted = rows.spread(weights)[:, 0, :, None]
+    pairs = list(
+        zip(steps.unbind(1), yields.unbind(1), (weighted * steps).unbind(1), (weighted * yields).unbind(1), strict=True)
+    )
     direction = forces
-    shares = {}
-    for index in reversed(range(memory)):
-        shares[index] = weights[:, index] * rows.dot(steps[:, index], direction)
-        direction = direction - rows.spread(shares[index]) * yields[:, index]
+    shares = []
+    for _, fall, weighted_step, _ in reversed(pairs):
+        shares.append(rows.spread(rows.dot(weighted_step, direction)))
+        direction = torch.addcmul(direction, shares[-1], fall, value=-1)
     direction = softness * direction
-    for index in range(memory):
-        share = shares[index] - weights[:, index] * rows.dot(yields[:, index], direction)
-        direction = direction + rows.spread(share) * steps[:, index]
+    for (step, _, _, weighted_fall), share in zip(pairs, reversed(shares), strict=True):
+        excess = share - rows.spread(rows.dot(weighted_fall, direction))
+        direction = torch.addcmul(direction, excess, step)
     return direction

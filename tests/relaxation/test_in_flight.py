@@ -56,15 +56,15 @@ def test_of_1000_structures_with_20_broken_ones_980_relax(two_threads):
         assert isinstance(one, Rejection) or one.initial == structure
 
 
-def test_threads_and_company_do_not_change_a_result(two_threads):
-    structures = crystals(24)
-    together = relax(structures, Morse())
+@pytest.mark.parametrize("optimizer", ["fire", "lbfgs"])
+def test_threads_and_company_do_not_change_a_bit(two_threads, optimizer):
+    structures = crystals(16)
+    together = relax(structures, Morse(), optimizer=optimizer)
     torch.set_num_threads(1)
     for structure, one in zip(structures, together, strict=True):
-        alone = relax([structure], Morse())[0]
-        assert alone.n_steps == one.n_steps
-        assert alone.energy == pytest.approx(one.energy, abs=1e-9)
-        np.testing.assert_allclose(alone.structure.cart_coords, one.structure.cart_coords, atol=1e-7)
+        alone = relax([structure], Morse(), optimizer=optimizer)[0]
+        assert (alone.n_steps, alone.energy, alone.max_force) == (one.n_steps, one.energy, one.max_force)
+        np.testing.assert_array_equal(alone.structure.cart_coords, one.structure.cart_coords)
 
 
 class Moody(Morse):
