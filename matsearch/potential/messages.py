@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from matsearch.potential.graph import Incidence
 
@@ -115,6 +116,7 @@ class _Gated(Function):
         return targets.scatter(message)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Any, ...]:
         layer, sources, targets = ctx.layer, ctx.sources, ctx.targets
         table, hidden, outer, core, gate, moments, weight = ctx.kept
