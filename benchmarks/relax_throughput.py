@@ -174,6 +174,10 @@ def gpu_numbers(potential, structures):
     step = (time.perf_counter() - start) / 20
     print(f"\nevaluation of {batch.n_atoms} atoms: {1e6 * step / batch.n_atoms:.2f} µs per atom and step,", end=" ")
     print(f"{batch.n_atoms / step:,.0f} atoms/s, peak {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB")
+    with torch.profiler.profile() as profile:
+        potential.evaluate(batch)
+        torch.cuda.synchronize()
+    print(profile.key_averages().table(sort_by="self_device_time_total", row_limit=15, max_name_column_width=50))
     results, timing = timed(lambda: relax_ours(potential, many))
     steps = sum(one.n_steps * len(one.structure) for one in results)
     print(f"relaxation of {len(many)} crystals: {timing.wall:.1f} s,", end=" ")

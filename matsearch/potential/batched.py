@@ -21,7 +21,7 @@ from matsearch.records import Prediction
 class BatchedPotential(Potential):
     """A potential that gives the energies of a batch; forces and stresses follow from one backward pass."""
 
-    batch_atoms = 128
+    batch_atoms = 160
     """Atoms that are computed together on a CPU: larger batches fall out of its caches."""
 
     @abstractmethod
