@@ -1,5 +1,7 @@
 """Small crystals and replies that hold them, for scripted models."""
 
+import pandas as pd
+
 # (prototype, lattice parameter in Å, elements): small cells, quick to relax, most of them not in nature.
 CRYSTALS = [
     ("CsCl", 2.6, ("Mg", "O")),
@@ -45,3 +47,8 @@ def good_replies() -> list[str]:
     """Replies with two crystals each."""
     texts = [poscar(*crystal) for crystal in CRYSTALS]
     return [reply(texts[i], texts[(i + 1) % len(texts)]) for i in range(len(texts))]
+
+
+def assert_same_candidates(first: pd.DataFrame, second: pd.DataFrame) -> None:
+    """Two campaigns found the same; numbers may differ by rounding, since crystals relaxed in other company."""
+    pd.testing.assert_frame_equal(first, second, rtol=0, atol=1e-4)

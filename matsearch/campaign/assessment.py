@@ -2,28 +2,49 @@
 
 from __future__ import annotations
 
-import heapq
 import sqlite3
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any
 
 from matsearch.campaign.parts import HULL, Parts
 from matsearch.campaign.progress import Progress
-from matsearch.campaign.rows import candidate_of, relaxation_row, relaxed_of
+from matsearch.campaign.relaxations import Relaxations
+from matsearch.campaign.rows import candidate_of, relaxation_row, relaxed_of, score_row
+from matsearch.campaign.threads import torch_threads
 from matsearch.crystal.identity import structure_hash
 from matsearch.objectives.base import Objective, evaluate_objective, unconverged_detail
 from matsearch.records import Candidate, Individual, Rejection, Relaxed, Score, Stage, content_hash
-from matsearch.relaxation.relaxer import relax
 from matsearch.store import RunStore
+
+SCORED_TOGETHER = 64
+"""Candidates in one call of an objective: enough to fill a batch, few enough to lose when the process is killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """A call of an objective.
+
+    Attributes:
+        objective: Which.
+        numbers: The candidates, ascending.
+        future: Their scores, and the seconds of the call.
+    """
+
+    objective: Objective
+    numbers: list[int]
+    future: Future[tuple[list[Score | Rejection], float]]
 
 
 class Assessment:
-    """Relaxes and scores candidates in one thread, the smallest id first, and commits each result when it arrives.
+    """Relaxes candidates together and scores them beside that, and commits each result when it arrives.
+
+    Which candidates relax together, and which are scored in one call, is a matter of time; what becomes of one must not
+    depend on it, and in what order they finish does not matter.
 
     Attributes:
-        pending: The relaxation or score in work, or None.
         results: What became of each finished candidate; whoever tells it takes it out.
     """
 
@@ -31,102 +52,103 @@ class Assessment:
         self._store = store
         self._parts = parts
         self._progress = progress
-        self._thread = ThreadPoolExecutor(1, "relax")
-        self._waiting: list[int] = []  # heap
+        self._relaxations = Relaxations(parts.potential, parts.config.relax)
+        self._scorer = torch_threads(1, "score")
+        self._scoring: Scoring | None = None
         self._candidates: dict[int, Candidate] = {}
         self._keys: dict[int, str] = {}  # of relaxations
+        self._holders: dict[str, list[int]] = {}  # candidates that wait for a relaxation, by its key
         self._relaxed: dict[int, Relaxed] = {}
-        self._arrived: Callable[[Any], None] | None = None
-        self.pending: Future[Any] | None = None
+        self._unscored: dict[int, Objective] = {}  # what each relaxed candidate is to be scored for next
         self.results: dict[int, Individual | Rejection] = {}
 
+    @property
+    def pending(self) -> list[Future[Any]]:
+        """What is under way: relaxations, and the call of an objective."""
+        scoring = [] if self._scoring is None else [self._scoring.future]
+        return [*self._relaxations.pending, *scoring]
+
     def enter(self, row: sqlite3.Row) -> None:
-        """Line up the candidate of a row of `candidates`."""
-        self._candidates[row["id"]] = candidate_of(row)
-        heapq.heappush(self._waiting, row["id"])
+        """Line up the candidate of a row of `candidates`; results that the store holds are taken from there."""
+        number, candidate = row["id"], candidate_of(row)
+        key = content_hash([structure_hash(candidate.structure), self._parts.potential.name, self._parts.protocol])
+        self._candidates[number], self._keys[number] = candidate, key
+        if key in self._holders:
+            self._holders[key].append(number)  # one relaxation serves both
+        elif self._store.row("SELECT 1 FROM relaxations WHERE key = ?", key) is not None:
+            self._take_relaxation(number)
+        else:
+            self._holders[key] = [number]
+            self._relaxations.enter(key, candidate.structure)
 
-    def work(self) -> bool:
-        """Do the next thing, unless something is in work; whether there was anything to do."""
-        if self.pending is not None or not self._waiting:
-            return False
-        self._step(self._waiting[0])
-        return True
+    def work(self) -> None:
+        """Start what can be started."""
+        self._relaxations.send()
+        if self._scoring is None and self._unscored:
+            objective = self._unscored[min(self._unscored)]
+            numbers = sorted(one for one, wanted in self._unscored.items() if wanted is objective)[:SCORED_TOGETHER]
+            for number in numbers:
+                del self._unscored[number]
+            relaxed = [self._relaxed[number] for number in numbers]
+            self._scoring = Scoring(objective, numbers, self._scorer.submit(_timed_scores, objective, relaxed))
 
-    def take(self) -> None:
-        """Commit the result that `pending` holds, once it is done."""
-        future, arrived = self.pending, self._arrived
-        assert future is not None and arrived is not None, "take is called when pending is done"
-        self.pending = self._arrived = None
-        arrived(future.result())
+    def take(self, future: Future[Any]) -> None:
+        """Commit the result of something that was pending and is done.
+
+        Raises:
+            Exception: What broke the potential or the objective.
+        """
+        if self._scoring is not None and future is self._scoring.future:
+            scoring, self._scoring = self._scoring, None
+            self._keep_scores(scoring)
+        else:
+            self._keep_relaxation(*self._relaxations.take(future))
 
     def close(self, *, wait: bool) -> None:
-        """Stop the thread, after what is in work or without it."""
-        self._thread.shutdown(wait=wait, cancel_futures=True)
+        """Stop the threads, after what is in work or without it."""
+        self._relaxations.close(finish=wait)
+        self._scorer.shutdown(wait=wait, cancel_futures=True)
 
-    def _step(self, number: int) -> None:
-        """Relax a candidate, score one objective, or finish; results that the store holds are taken from there."""
-        candidate = self._candidates[number]
-        if number not in self._relaxed:
-            key = content_hash([structure_hash(candidate.structure), self._parts.potential.name, self._parts.protocol])
-            row = self._store.row("SELECT * FROM relaxations WHERE key = ?", key)
-            if row is None:
-                self._submit(
-                    lambda: self._relax(candidate), lambda result, s: self._keep_relaxation(number, key, result, s)
-                )
-            else:
-                self._take_relaxation(number, key, relaxed_of(row, candidate, self._parts.potential.name))
-            return
-        relaxed, scores = self._relaxed[number], self._scores(number)
-        for objective in self._parts.objectives:
-            score = scores.get(objective.name)
-            if score is None:
-                self._score(number, objective, relaxed)
-                return
-            if (rejection := self._refused(score)) is not None:
-                self._finish(number, rejection)
-                return
-        self._finish(number, self._individual(number, {name: row["value"] for name, row in scores.items()}))
-
-    def _score(self, number: int, objective: Objective, relaxed: Relaxed) -> None:
-        self._submit(
-            lambda: evaluate_objective(objective, [relaxed])[0],
-            lambda result, seconds: self._keep_score(number, objective.name, result, seconds),
-        )
-
-    def _submit(self, work: Callable[[], Any], arrived: Callable[[Any, float], None]) -> None:
-        def timed() -> tuple[Any, float]:
-            start = time.monotonic()
-            return work(), time.monotonic() - start
-
-        self.pending = self._thread.submit(timed)
-        self._arrived = lambda result: arrived(*result)
-
-    def _relax(self, candidate: Candidate) -> Relaxed | Rejection:
-        settings = self._parts.config.relax
-        return relax([candidate.structure], self._parts.potential, settings.force_tol, settings.max_steps)[0]
-
-    def _keep_relaxation(self, number: int, key: str, result: Relaxed | Rejection, seconds: float) -> None:
+    def _keep_relaxation(self, key: str, result: Relaxed | Rejection, seconds: float) -> None:
         with self._store.transaction():
             self._store.insert("relaxations", [relaxation_row(key, result, seconds)])
-        self._take_relaxation(number, key, result)
+        for number in self._holders.pop(key):
+            self._take_relaxation(number)
 
-    def _take_relaxation(self, number: int, key: str, result: Relaxed | Rejection) -> None:
-        self._keys[number] = key
+    def _take_relaxation(self, number: int) -> None:
+        """Go on with a relaxation as it is stored, so that a continued run sees the same numbers."""
+        row = self._store.row("SELECT * FROM relaxations WHERE key = ?", self._keys[number])
+        assert row is not None, "it was found, or has just been written"
+        result = relaxed_of(row, self._candidates[number], self._parts.potential.name)
         if isinstance(result, Relaxed) and not result.converged:
             result = Rejection(Stage.RELAX, "unconverged", unconverged_detail(result))
         if isinstance(result, Rejection):
             self._finish(number, result)
         else:
             self._relaxed[number] = result
+            self._go_on(number)
 
-    def _keep_score(self, number: int, name: str, result: Score | Rejection, seconds: float) -> None:
-        row: dict[str, Any] = {"candidate_id": number, "objective": name, "seconds": seconds}
-        if isinstance(result, Rejection):
-            row |= {"reason": result.reason, "detail": result.detail}
-        else:
-            row |= {"value": result.value, "unit": result.unit}
+    def _keep_scores(self, scoring: Scoring) -> None:
+        scores, seconds = scoring.future.result()
+        share = seconds / len(scores)
         with self._store.transaction():
-            self._store.insert("scores", [row])
+            for number, score in zip(scoring.numbers, scores, strict=True):
+                self._store.insert("scores", [score_row(number, scoring.objective.name, score, share)])
+        for number in scoring.numbers:
+            self._go_on(number)
+
+    def _go_on(self, number: int) -> None:
+        """Line a relaxed candidate up for the next objective, or finish it."""
+        scores = self._scores(number)
+        for objective in self._parts.objectives:
+            score = scores.get(objective.name)
+            if score is None:
+                self._unscored[number] = objective
+                return
+            if (rejection := self._refused(score)) is not None:
+                self._finish(number, rejection)
+                return
+        self._finish(number, self._individual(number, {name: row["value"] for name, row in scores.items()}))
 
     def _scores(self, number: int) -> dict[str, sqlite3.Row]:
         rows = self._store.rows("SELECT * FROM scores WHERE candidate_id = ?", number)
@@ -149,7 +171,6 @@ class Assessment:
         return Individual(self._candidates[number], self._relaxed[number].structure, rounded.get(HULL), goals)
 
     def _finish(self, number: int, result: Individual | Rejection) -> None:
-        heapq.heappop(self._waiting)  # the one in work is always the smallest
         hull = self._scores(number).get(HULL)
         columns: dict[str, Any] = {
             "stage": Stage.SCORED,
@@ -166,3 +187,8 @@ class Assessment:
         self._relaxed.pop(number, None)
         self.results[number] = result
         self._progress.count("candidates")
+
+
+def _timed_scores(objective: Objective, relaxed: Sequence[Relaxed]) -> tuple[list[Score | Rejection], float]:
+    start = time.monotonic()
+    return evaluate_objective(objective, relaxed), time.monotonic() - start

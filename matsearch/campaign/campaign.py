@@ -221,7 +221,8 @@ class Campaign:
             prompt = parts.proposer.prompts(asked, parts.backends[0].style)[0]
             line = "no seed to relax"
             if phases:
-                (result,) = relax([phases[0].structure], parts.potential, self.config.relax.force_tol, max_steps=2)
+                settings = self.config.relax.model_copy(update={"max_steps": 2})
+                (result,) = relax([phases[0].structure], parts.potential, **settings.model_dump())
                 if isinstance(result, Rejection):
                     raise MatsearchError(f"relaxing {phases[0].formula} failed: {result.reason} {result.detail}")
                 line = f"{phases[0].formula}: {result.n_steps} steps, {result.energy_per_atom:.3f} eV/atom"

@@ -1,9 +1,9 @@
 """The campaign's loop: asks, completes, reads, relaxes, scores, tells; every result is committed when it arrives.
 
-One thread coordinates and writes. LLM requests run in threads of their own, relaxations and scores in one more, so
-neither waits for the other. What the engine sees is fixed by the order of the proposals, never by who is faster:
-replies are read, candidates numbered and outcomes told in that order. A continued run is the same walk, with what
-the store already holds taken from there.
+One thread coordinates and writes. LLM requests, relaxations (all that wait, in batches) and scores run in threads of
+their own, so that none waits for the other. What the engine sees is fixed by the order of the proposals, never by who
+is faster: replies are read, candidates numbered and outcomes told in that order. A continued run is the same walk,
+with what the store already holds taken from there.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import random
 import sqlite3
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, as_completed, wait
 from typing import TYPE_CHECKING, Any
 
 from matsearch.campaign.assessment import Assessment
@@ -271,7 +271,7 @@ class Loop:
     # Waiting
 
     def _pump(self) -> None:
-        """Keep the relaxation thread busy, wait for the next thing to arrive, and take it in.
+        """Keep everybody busy, wait for the next thing to arrive, and take it in.
 
         Raises:
             Interrupted: The user asked to stop.
@@ -279,36 +279,30 @@ class Loop:
         """
         if self._ledger.out_of_time():
             raise BudgetSpent(self._ledger.spent())
-        worked = False
-        while not self._stopping() and self._assessment.work():
-            worked = True
         if self._stopping():
             raise Interrupted
-        pending = self._pending()
-        if pending:
-            for future in wait(pending, return_when=FIRST_COMPLETED).done:
-                self._take(future)
-            self._requests.send()
-            self._read_ready()
-        elif not worked:
+        self._assessment.work()
+        pending = [*self._requests.pending, *self._assessment.pending]
+        if not pending:
             if (spent := self._spent or self._requests.spent) is None:
                 raise RuntimeError("outcomes are waited for, but nothing is under way")
             raise BudgetSpent(spent)
-
-    def _pending(self) -> list[Future[Any]]:
-        relaxation = self._assessment.pending
-        return [*self._requests.pending, *([] if relaxation is None else [relaxation])]
+        for future in wait(pending, return_when=FIRST_COMPLETED).done:
+            self._take(future)
+        self._requests.send()
+        self._read_ready()
 
     def _take(self, future: Future[Any]) -> None:
-        if future is self._assessment.pending:
-            self._assessment.take()
-        else:
+        if future in self._requests.pending:
             self._requests.take(future)
+        else:
+            self._assessment.take(future)
 
     def _drain(self) -> None:
-        """Wait for what is in flight and commit it, so that nothing paid for is lost; then stop the threads."""
+        """Wait for what is in flight and commit it as it comes, so that nothing is lost; then stop the threads."""
         try:
-            for future in [one for one in self._pending() if not one.cancel()]:
+            calls = [one for one in self._requests.pending if not one.cancel()]
+            for future in as_completed([*calls, *self._assessment.pending]):
                 if future.exception() is None:
                     self._take(future)
         except BaseException:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 from matsearch.campaign.ledger import Ledger
 from matsearch.campaign.parts import Parts
 from matsearch.campaign.progress import Progress
 from matsearch.campaign.rows import reply_row
+from matsearch.campaign.threads import torch_threads
 from matsearch.records import Completion, Parents, Prompt
 from matsearch.store import RunStore
 
@@ -58,7 +59,7 @@ class Requests:
         self._progress = progress
         self._queues: list[deque[Chunk]] = [deque() for _ in parts.backends]
         self._in_flight = [0] * len(parts.backends)
-        self._pools = [ThreadPoolExecutor(one.concurrency, f"llm-{i}") for i, one in enumerate(parts.backends)]
+        self._pools = [torch_threads(one.concurrency, f"llm-{i}") for i, one in enumerate(parts.backends)]
         self.pending: dict[Future[list[Completion]], Chunk] = {}
         self.spent: str | None = None
 

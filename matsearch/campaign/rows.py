@@ -7,7 +7,7 @@ import sqlite3
 from typing import Any
 
 from matsearch.crystal.text import from_json, to_json
-from matsearch.records import Candidate, Completion, Prompt, Rejection, Relaxed, Stage, Usage, content_hash
+from matsearch.records import Candidate, Completion, Prompt, Rejection, Relaxed, Score, Stage, Usage, content_hash
 
 
 def reply_key(prompt: Prompt, identity: dict[str, Any]) -> str:
@@ -67,6 +67,7 @@ def relaxation_row(key: str, result: Relaxed | Rejection, seconds: float) -> dic
         "converged": int(result.converged),
         "n_steps": result.n_steps,
         "max_force": result.max_force,
+        "max_stress": result.max_stress,
         "seconds": seconds,
     }
 
@@ -81,6 +82,15 @@ def relaxed_of(row: sqlite3.Row, candidate: Candidate, potential: str) -> Relaxe
         converged=bool(row["converged"]),
         n_steps=row["n_steps"],
         max_force=row["max_force"],
+        max_stress=row["max_stress"],
         initial=candidate.structure,
         potential=potential,
     )
+
+
+def score_row(number: int, name: str, score: Score | Rejection, seconds: float) -> dict[str, Any]:
+    """A candidate's score as a row of `scores`."""
+    row = {"candidate_id": number, "objective": name, "seconds": seconds}
+    if isinstance(score, Rejection):
+        return row | {"reason": score.reason, "detail": score.detail}
+    return row | {"value": score.value, "unit": score.unit}

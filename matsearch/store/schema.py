@@ -100,6 +100,8 @@ MIGRATIONS: list[str] = [
         PRIMARY KEY (candidate_id, objective)
     );
     """,
+    # 2: what is left of the stress, in eV/Å^3.
+    "ALTER TABLE relaxations ADD COLUMN max_stress REAL",
 ]
 
 
