@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -26,12 +26,57 @@ def watching() -> Iterator[Progress]:
         finally:
             lines.end()
         return
+    with _display() as display:
+        yield Bars(display)
+
+
+class Counter:
+    """Counts things that are done. On a terminal a bar shows it, elsewhere a plain line now and then."""
+
+    INTERVAL = 30.0
+    """Seconds between two plain lines."""
+
+    def __init__(self, what: str, total: int, display: RichProgress | None) -> None:
+        self._what = what
+        self._total, self._n_done = total, 0
+        self._display = display
+        self._task = None if display is None else display.add_task(what, total=total, note="")
+        self._started = self._spoken = time.monotonic()
+
+    def expect(self, n: int) -> None:
+        """There are more of them than was said."""
+        self._total += n
+        if self._display is not None and self._task is not None:
+            self._display.update(self._task, total=self._total)
+
+    def count(self) -> None:
+        """One more is done."""
+        self._n_done += 1
+        if self._display is not None and self._task is not None:
+            self._display.advance(self._task)
+        elif (now := time.monotonic()) > self._spoken + self.INTERVAL:
+            self._spoken = now
+            line = f"[{now - self._started:6.0f} s] {self._what}: {self._n_done} of {self._total}"
+            print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def counting(what: str, total: int) -> Iterator[Counter]:
+    """A counter that fits stderr."""
+    if not sys.stderr.isatty():
+        yield Counter(what, total, None)
+        return
+    with _display() as display:
+        yield Counter(what, total, display)
+
+
+def _display() -> RichProgress:
+    """Bars on stderr; what is printed meanwhile comes above them, unless it goes elsewhere."""
     columns = (
         TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
         TextColumn("{task.fields[note]}"),
     )  # fmt: skip
-    with RichProgress(*columns, console=Console(stderr=True)) as display:
-        yield Bars(display)
+    return RichProgress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty())
 
 
 class Lines(Progress):
@@ -40,7 +85,7 @@ class Lines(Progress):
     def __init__(self) -> None:
         self._started = time.monotonic()
         self._generation: int | None = None
-        self._counts: Counter[str] = Counter()
+        self._counts: collections.Counter[str] = collections.Counter()
         self._best: Individual | None = None
 
     def _say(self, line: str) -> None:

@@ -1,7 +1,9 @@
 """`matsearch relax`: files in, lines and JSON out."""
 
 import json
+from typing import get_args, get_type_hints
 
+import pytest
 from scripted_campaign import poscar
 
 
@@ -17,6 +19,8 @@ def test_good_and_bad_files_are_a_row_each(tmp_path, command):
     rows = json.loads((tmp_path / "out.json").read_text())
     assert [row.get("reason") for row in rows] == [None, "unreadable", "no_file"]
     assert rows[0]["converged"] and rows[0]["max_force_ev_per_a"] < 0.05
+    assert 0 <= rows[0]["max_stress_ev_per_a3"] < 0.05
+    assert len(rows[0]["magmoms_mu_b"]) == 2
     assert len(list((tmp_path / "cifs").glob("*.cif"))) == 1
 
 
@@ -39,3 +43,73 @@ def test_what_is_not_converged_is_blamed_on_atoms_or_cell(tmp_path, command):
     status, out, _ = command("relax", path, "--max-steps", 1)
     assert status == 0
     assert "NOT converged (atoms or cell) in 1 steps, largest force on an atom 0.000 eV/Å" in out
+
+
+def test_options_reach_the_relaxation(tmp_path, command):
+    path, out = tmp_path / "POSCAR", tmp_path / "out.json"
+    path.write_text(poscar("NaCl", 4.3, ("Mg", "O")))
+    volumes = {}
+    for name, options in {
+        "free": ["--optimizer", "lbfgs", "--stress-tol", 1e-3, "--fix-symmetry"],
+        "squeezed": ["--pressure-gpa", 20],
+        "fixed": ["--cell", "fixed"],
+        "fixed_volume": ["--cell", "fixed_volume", "--device", "cpu"],
+    }.items():
+        status, _, err = command("relax", path, "--json", out, *options)
+        assert status == 0, err
+        (row,) = json.loads(out.read_text())
+        assert row["converged"]
+        volumes[name] = row["structure"]["lattice"]["volume"]
+        if name == "free":
+            assert row["max_stress_ev_per_a3"] < 1e-3
+    assert volumes["fixed"] == volumes["fixed_volume"] == pytest.approx(4.3**3 / 4)
+    assert volumes["squeezed"] < volumes["free"] < volumes["fixed"]
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (["--optimizer", "bfgs"], "fire"),
+        (["--cell", "loose"], "fixed_volume"),
+        (["--stress-tol", "-1"], "stress_tol"),
+        (["--pressure-gpa", "nan"], "pressure_gpa"),
+        (["--device", "tpu"], "tpu"),
+    ],
+)
+def test_a_wrong_option_is_named(tmp_path, command, options, word):
+    status, out, err = command("relax", tmp_path / "x.cif", *options)
+    assert status == 2 and word in err and out == ""
+
+
+def test_choices_are_those_of_the_relaxation():
+    from matsearch.cli.relax import relax
+    from matsearch.relaxation.cell import CellMode
+    from matsearch.relaxation.optimizer import OptimizerName
+
+    hints = get_type_hints(relax)
+    assert get_args(hints["cell"]) == get_args(CellMode)
+    assert get_args(hints["optimizer"]) == get_args(OptimizerName)
+
+
+def test_lines_json_and_cifs_come_in_the_order_of_many_files(tmp_path, command):
+    files = []
+    for number in range(90):
+        files.append(tmp_path / f"{number}.vasp")
+        a = 4.0 + 0.005 * number
+        files[-1].write_text("nonsense" if number % 30 == 7 else poscar("NaCl", a, ("Mg", "O")))
+    status, out, err = command(
+        "relax", *files, "--max-steps", 3, "--json", tmp_path / "out.json", "--out", tmp_path / "cifs"
+    )
+    assert status == 0, err
+    assert [line.partition(":")[0] for line in out.splitlines()] == [str(path) for path in files]
+    rows = json.loads((tmp_path / "out.json").read_text())
+    assert [row["file"] for row in rows] == [str(path) for path in files]
+    assert [number for number, row in enumerate(rows) if row.get("reason") == "unreadable"] == [7, 37, 67]
+    assert len(list((tmp_path / "cifs").glob("*.cif"))) == 87
+
+
+def test_a_place_that_cannot_be_written_is_said_before_anything_is_relaxed(tmp_path, command):
+    path = tmp_path / "POSCAR"
+    path.write_text(poscar("NaCl", 4.3, ("Mg", "O")))
+    status, out, err = command("relax", path, "--json", tmp_path / "nowhere" / "out.json")
+    assert status == 2 and "cannot write the results" in err and out == ""
