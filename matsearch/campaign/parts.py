@@ -31,7 +31,8 @@ class Parts:
     Attributes:
         backends: One for each `[[llm]]`.
         reference: Known phases; None where the potential has none and no objective needs them.
-        objectives: In the order of the configuration, `energy_above_hull` is added at the front where it is missing.
+        objectives: In the order of the configuration, `energy_above_hull` is added at the front where it is missing,
+            but not under pressure: the hull is that at zero pressure.
         goals: What selection sees: the configured objectives only.
         protocol: What, with structure and potential, determines a relaxation.
     """
@@ -53,6 +54,11 @@ class Parts:
             MatsearchError: A name, an option or a combination is wrong.
         """
         backends = [load_backend(llm.backend, llm.model, llm.options) for llm in config.llm]
+        if config.relax.pressure_gpa and any(setting.name == HULL for setting in config.objectives):
+            raise ConfigError(
+                f"the hull of known phases is that at zero pressure, so {HULL} says nothing of crystals relaxed at "
+                f"relax.pressure_gpa = {config.relax.pressure_gpa:g}; set it to 0, or name other [[objectives]]"
+            )
         potential = load_potential(config.potential.name, config.potential.device)
         reference = _reference(potential.name, config)
         context = ObjectiveContext(potential=potential, reference=reference)
@@ -65,7 +71,7 @@ class Parts:
         if twice := {name for name in names if names.count(name) > 1}:
             raise ConfigError(f"[[objectives]] holds two objectives that are called {', '.join(sorted(twice))}")
         objectives = [objective for objective in wanted.values() if objective.name != HULL]
-        if reference is not None:
+        if reference is not None and not config.relax.pressure_gpa:
             # The hull first: it is the cheapest, and what lies far below it needs no other score.
             objectives.insert(0, wanted.get(HULL) or load_objective(HULL, context))
         space = Space(

@@ -385,3 +385,76 @@ def test_a_potential_without_a_hull_serves_objectives_that_need_none(write_campa
         "run", write_campaign(more='[potential]\nname = "chgnet-r2scan"'), "--run-dir", tmp_path / "other"
     )
     assert status == 2 and "chgnet-r2scan" in err
+
+
+def test_twins_on_their_way_are_relaxed_once(write_campaign, tmp_path):
+    twin = poscar("CsCl", 3.0, ("Li", "Ti"))
+    path = write_campaign(
+        [reply(twin, twin)], search="generations = 1\npopulation = 4\nseeds = 2\nchildren_per_prompt = 2"
+    )
+    campaign = ms.Campaign.from_toml(path, run_dir=tmp_path / "run").run()
+    frame = campaign.candidates()
+    proposed = frame[frame["generation"] == 1]
+    assert len(proposed) == 4 and (proposed["stage"] == "scored").all()
+    assert proposed["energy"].nunique() == 1
+    with RunStore(tmp_path / "run", writable=False) as store:
+        assert store.row("SELECT count(*) FROM relaxations")[0] == 3
+
+
+def test_candidates_that_wait_are_scored_in_one_call_with_the_same_result(write_campaign, tmp_path):
+    (tmp_path / "slow.py").write_text(
+        "import pathlib, time\n"
+        "class Slow:\n"
+        "    name, unit, direction = 'slow', 'Å^3', 'min'\n"
+        "    def __call__(self, relaxed):\n"
+        "        with (pathlib.Path(__file__).parent / 'calls').open('a') as calls:\n"
+        "            calls.write(f'{len(relaxed)}\\n')\n"
+        "        time.sleep(DELAY)\n"
+        "        return [one.structure.volume for one in relaxed]\n"
+    )
+    text, frames = (tmp_path / "slow.py").read_text(), []
+    for name, delay in (("quick", 0.0), ("slow", 0.5)):
+        (tmp_path / f"{name}_objective.py").write_text(text.replace("DELAY", str(delay)))
+        more = f'[[objectives]]\nname = "{name}_objective:Slow"\n[[objectives]]\nname = "energy_above_hull"'
+        path = write_campaign(name=name, more=more)
+        frames.append(ms.Campaign.from_toml(path, run_dir=tmp_path / name).run().candidates())
+    assert max(int(line) for line in (tmp_path / "calls").read_text().split()) > 1
+    assert_same_candidates(*frames)
+
+
+def test_under_pressure_there_is_no_hull(write_campaign, tmp_path, command):
+    pressure = ("--set", "relax.pressure_gpa=30", "--set", "relax.optimizer=lbfgs")
+    status, _, err = command("run", write_campaign(), "--run-dir", tmp_path / "run", *pressure)
+    assert status == 2 and len(err.splitlines()) == 1 and "pressure_gpa" in err and "energy_above_hull" in err
+    assert not (tmp_path / "run").exists()
+    path = write_campaign(more='[[objectives]]\nname = "volume_per_atom"')
+    frames = []
+    for number, options in enumerate([(), pressure]):
+        run_dir = tmp_path / f"run{number}"
+        status, _, err = command("run", path, "--run-dir", run_dir, *options)
+        assert status == 0, err
+        frames.append(ms.Campaign.open(run_dir).candidates())
+    free, squeezed = (frame[frame["generation"] == 0]["volume_per_atom"] for frame in frames)
+    assert (squeezed < free).all()
+    assert frames[1]["energy_above_hull"].isna().all()
+
+
+def test_a_potential_that_breaks_ends_the_run_and_keeps_what_was_done(write_campaign, tmp_path):
+    (tmp_path / "fragile.py").write_text(
+        "from matsearch.potential.chgnet import chgnet_030\n"
+        "def load(device):\n"
+        "    potential = chgnet_030('cpu')\n"
+        "    evaluate, calls = potential.evaluate, []\n"
+        "    def fail(batch):\n"
+        "        calls.append(batch)\n"
+        "        if len(calls) > 8:\n"
+        "            raise RuntimeError('the device is gone')\n"
+        "        return evaluate(batch)\n"
+        "    potential.evaluate = fail\n"
+        "    return potential\n"
+    )
+    path = write_campaign(more='[potential]\nname = "fragile:load"')
+    with pytest.raises(RuntimeError, match="the device is gone"):
+        ms.Campaign.from_toml(path, run_dir=tmp_path / "run").run()
+    with RunStore(tmp_path / "run", writable=False) as store:
+        assert store.row("SELECT count(*) FROM relaxations")[0] > 0
