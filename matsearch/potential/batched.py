@@ -54,7 +54,9 @@ class BatchedPotential(Potential):
         batches = list(_batches(structures, self.batch_atoms))
         if len(batches) < 2:
             return [prediction for batch in batches for prediction in work(batch)]
-        with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        n_threads = torch.get_num_threads()
+        # Here too, so that all threads start and end with one: torch gives a new thread what any thread asked for last.
+        with one_thread(torch.device(self.device)), ThreadPoolExecutor(n_threads) as threads:
             return [prediction for part in threads.map(work, batches) for prediction in part]
 
 
