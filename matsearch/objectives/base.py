@@ -52,6 +52,9 @@ class Objective(ABC):
     def __call__(self, relaxed: Sequence[Relaxed]) -> list[float | Rejection]:
         """A finite value in `unit`, or `Rejection(Stage.SCORE, ...)`, for each structure, in order.
 
+        A campaign asks about as many at once as have been relaxed by then, so that a value must not depend on the
+        others in the list.
+
         What goes wrong with one crystal is its rejection; an exception is a bug, or broken machinery.
         """
 
