@@ -27,7 +27,7 @@ from matsearch.potential.batched import BatchedPotential
 from matsearch.potential.device import torch_device
 from matsearch.potential.graph import CrystalGraph, crystal_graph
 from matsearch.potential.memory import keep_memory
-from matsearch.potential.messages import EPS, GatedLayer, centred, messages, row_update
+from matsearch.potential.messages import EPS, GatedLayer, centred, messages, product, row_update
 
 BOND_CUTOFF = 6.0
 """Å; longest bond."""
@@ -145,9 +145,11 @@ class _Network:
             self._angle_layers.append(_layer(get, name, (center, first, second), angle))
         self._atom_outputs = [linear(f"atom_conv_layers.{index}.mlp_out.layers.1") for index in range(4)]
         self._bond_outputs = [linear(f"bond_conv_layers.{index}.mlp_out.layers.1") for index in range(3)]
-        self._moment = linear("site_wise"), get("site_wise.bias")
+        # Columns of zeros: a product with a single column depends on how many rows there are (`product`).
+        self._moment = F.pad(linear("site_wise"), (0, 15)), get("site_wise.bias")
         self._readout_norm = get("readout_norm.weight"), get("readout_norm.bias")
         self._readout = [(linear(f"mlp.layers.{index}"), get(f"mlp.layers.{index}.bias")) for index in (0, 2, 4, 7)]
+        self._readout[-1] = F.pad(self._readout[-1][0], (0, 15)), self._readout[-1][1]
 
     def __call__(self, batch: CrystalBatch) -> tuple[Tensor, Tensor, Tensor]:
         """Energy (eV, without the composition's), moment (μB) and features of each atom."""
@@ -156,12 +158,12 @@ class _Network:
         vectors = graph.pairs.vectors(batch.positions, batch.cells)
         lengths = torch.linalg.vector_norm(vectors, dim=1)
         radial = self._bond_radial(lengths.to(self._dtype))
-        weight = radial @ self._bond_weights
+        weight = product(radial, self._bond_weights)
         long_radial = radial[n_short:]
-        bonds = radial[:n_short] @ self._bond_embedding
+        bonds = product(radial[:n_short], self._bond_embedding)
         has_angles = len(graph.angle_pairs) > 0
         if has_angles:
-            short = self._short_radial(lengths[:n_short].to(self._dtype)) @ self._short_weights
+            short = product(self._short_radial(lengths[:n_short].to(self._dtype)), self._short_weights)
             angle_weight = short.index_select(0, graph.angle_pairs[:, 0]) * short.index_select(
                 0, graph.angle_pairs[:, 1]
             )
@@ -177,7 +179,7 @@ class _Network:
                 weight,
                 (atoms, atoms, bonds, long_radial),
             )
-            atoms = atoms + update @ self._atom_outputs[index]
+            atoms = atoms + product(update, self._atom_outputs[index])
             if index == 3 or not has_angles:
                 continue
             update = messages(
@@ -188,21 +190,21 @@ class _Network:
                 (atoms, bonds, bonds),
                 angles,
             )
-            bonds = bonds + update @ self._bond_outputs[index]
+            bonds = bonds + product(update, self._bond_outputs[index])
             if index == 2:
                 continue
             update = row_update(self._angle_layers[index], graph.angles, (atoms, bonds, bonds), angles)
             if index == 0:
-                embedded = basis @ self._angle_embedding
+                embedded = product(basis, self._angle_embedding)
                 angles = (update.view(2, *embedded.shape) + embedded).view(update.shape)
             else:
                 angles = angles + update
-        moments = (features @ self._moment[0] + self._moment[1])[:, 0].abs()
+        moments = (product(features, self._moment[0])[:, 0] + self._moment[1]).abs()
         atoms = F.layer_norm(atoms, atoms.shape[1:], *self._readout_norm, EPS)
         *hidden, last = self._readout
         for weights, bias in hidden:
-            atoms = F.silu(torch.addmm(bias, atoms, weights))
-        return torch.addmm(last[1], atoms, last[0])[:, 0], moments, features
+            atoms = F.silu(product(atoms, weights, bias))
+        return product(atoms, last[0])[:, 0] + last[1], moments, features
 
     def _angle_basis(self, graph: CrystalGraph, vectors: Tensor, lengths: Tensor) -> Tensor:
         """[n_angles / 2, n_angular] Fourier functions of each unordered angle."""
@@ -248,9 +250,7 @@ def _centred_halves(weight: Tensor) -> Tensor:
 
 
 class _Radial:
-    """Bessel functions under a polynomial envelope that is flat at 0 and at the cutoff."""
-
-    EXPONENT = 8
+    """Bessel functions under a polynomial envelope of exponent 8, flat at 0 and at the cutoff."""
 
     def __init__(self, frequencies: Tensor, cutoff: float) -> None:
         # A last one of zero makes 32 of 31: matrix products like it much better.
@@ -259,9 +259,9 @@ class _Radial:
 
     def __call__(self, lengths: Tensor) -> Tensor:
         """[n_pairs] in Å to [n_pairs, n_radial]."""
-        p = self.EXPONENT
         scaled = lengths / self._cutoff
-        envelope = 1 + scaled**p * (-(p + 1) * (p + 2) / 2 + scaled * (p * (p + 2) - scaled * (p * (p + 1) / 2)))
+        eighth = scaled.square().square().square()  # a power would depend on where in the tensor the number stands
+        envelope = 1 + eighth * (-45 + scaled * (80 - 36 * scaled))
         factor = envelope * (2 / self._cutoff) ** 0.5 / lengths
         return torch.sin(torch.outer(scaled, self._frequencies)) * factor[:, None]
 

@@ -57,6 +57,25 @@ def centred(weight: Tensor) -> Tensor:
     return weight - weight.mean(-1, keepdim=True)
 
 
+FEWEST = 4
+"""Rows of a matrix product that BLAS computes like many."""
+
+
+def product(rows: Tensor, weight: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+    """Product of rows and weight (plus bias), to the same bits whatever rows lie beside.
+
+    BLAS takes another kernel for fewer than four rows; and for one column, which no weight here has.
+    """
+    n_rows = len(rows)
+    if n_rows < FEWEST:
+        rows = torch.nn.functional.pad(rows, (0, 0, 0, FEWEST - n_rows))
+        result = (rows @ weight if bias is None else torch.addmm(bias, rows, weight))[:n_rows]
+        return result if out is None else out.copy_(result)
+    if out is not None:
+        return torch.mm(rows, weight, out=out) if bias is None else torch.addmm(bias, rows, weight, out=out)
+    return rows @ weight if bias is None else torch.addmm(bias, rows, weight)
+
+
 def messages(
     layer: GatedLayer,
     sources: Incidence,
@@ -143,7 +162,7 @@ class _Gated(Function):
             first_slope = table.new_empty(len(slopes[0]), 2 * width)
             for half in (0, 1):
                 part = first_slope[:, half * width : (half + 1) * width]
-                torch.mm(slopes[half], layer.hidden[half].T, out=part)
+                product(slopes[half], layer.hidden[half].T, out=part)
             if hidden is None:
                 hidden = _first_linear(layer, sources, table, None)
             silu_backward_out(first_slope, hidden, grad_input=first_slope)
@@ -154,9 +173,9 @@ class _Gated(Function):
         if ctx.n_rows_in:
             if ctx.n_rows_in < len(first_slope):
                 first_slope = first_slope[: ctx.n_rows_in].add_(first_slope[ctx.n_rows_in :])
-            rows_slope = first_slope @ layer.rows.T
+            rows_slope = product(first_slope, layer.rows.T)
         entry_slopes = [
-            table_slope @ entry_weight.T if needed else None
+            product(table_slope, entry_weight.T) if needed else None
             for table_slope, entry_weight, needed in zip(
                 table_slopes, layer.entries, ctx.needs_input_grad[5:], strict=True
             )
@@ -167,10 +186,10 @@ class _Gated(Function):
 def _table(layer: GatedLayer, entries: tuple[Tensor, ...]) -> Tensor:
     """[n_entries, 2 width] what each entry brings to the first linear layer."""
     table = entries[0].new_empty(sum(len(one) for one in entries), len(layer.bias))
-    torch.addmm(layer.bias, entries[0], layer.entries[0], out=table[: len(entries[0])])
+    product(entries[0], layer.entries[0], layer.bias, out=table[: len(entries[0])])
     start = len(entries[0])
     for entry, weight in zip(entries[1:], layer.entries[1:], strict=True):
-        torch.mm(entry, weight, out=table[start : start + len(entry)])
+        product(entry, weight, out=table[start : start + len(entry)])
         start += len(entry)
     return table
 
@@ -181,8 +200,8 @@ def _first_linear(layer: GatedLayer, sources: Incidence, table: Tensor, rows: Te
     if rows is None or layer.rows is None:
         return first
     if len(rows) == len(first):
-        return first.addmm_(rows, layer.rows)
-    first.view(2, len(rows), -1).add_(rows @ layer.rows)
+        return first.addmm_(rows, layer.rows) if len(rows) >= FEWEST else first.add_(product(rows, layer.rows))
+    first.view(2, len(rows), -1).add_(product(rows, layer.rows))
     return first
 
 
@@ -195,7 +214,7 @@ def _last_linear(layer: GatedLayer, hidden: Tensor, *, overwrite: bool) -> Tenso
     outer = hidden.new_empty(2, len(hidden), width)
     for half in (0, 1):
         part = inner[:, half * width : (half + 1) * width]
-        torch.addmm(layer.hidden_bias[half], part, layer.hidden[half], out=outer[half])
+        product(part, layer.hidden[half], layer.hidden_bias[half], out=outer[half])
     return outer
 
 

@@ -56,7 +56,8 @@ class Scheduler:
         self._device = torch.device(potential.device if batched else "cpu")
         batch_atoms = potential.batch_atoms if isinstance(potential, BatchedPotential) else BatchedPotential.batch_atoms
         self._capacity = Capacity(batch_atoms, self._device)
-        self._n_workers = torch.get_num_threads() if batched and self._device.type == "cpu" else 1
+        self._torch_threads = torch.get_num_threads()
+        self._n_workers = self._torch_threads if batched and self._device.type == "cpu" else 1
         self._changed = threading.Condition()
         self._queue: deque[Job] = deque()
         self._loads = [0.0] * self._n_workers  # pairs in the flight of each worker
@@ -127,6 +128,8 @@ class Scheduler:
             with self._changed:
                 self._failure = self._failure or err
         finally:
+            # What this thread found may have been what another had set for itself; new threads get what is set last.
+            torch.set_num_threads(self._torch_threads)
             self._land(flight)
 
     def _fly(self, worker: int, flight: Flight[Future[Result]]) -> None:

@@ -11,6 +11,8 @@ from matsearch.errors import PotentialError
 from matsearch.potential import load_potential
 from matsearch.potential.batch import Output
 from matsearch.potential.batched import BatchedPotential, _batches, one_thread
+from matsearch.records import Relaxed
+from matsearch.relaxation import relax
 
 CPU = torch.device("cpu")
 CRYSTALS = [one for one in generated_crystals().values() if len(one) < 20]
@@ -180,3 +182,41 @@ def test_each_structure_carries_its_own_flag():
     flags = [one.out_of_domain for one in potential.predict([far, near, far])]
     assert flags[0] is flags[2] is None
     assert flags[1].startswith("Cl and Na are 0.60 Å apart")
+
+
+def disturbed(structure):
+    moves = np.random.default_rng(len(structure)).normal(scale=0.03, size=(len(structure), 3))
+    positions = structure.cart_coords + moves
+    return Structure(structure.lattice, structure.species, positions, coords_are_cartesian=True)
+
+
+@pytest.fixture(scope="module")
+def indifferent_blas():
+    """A machine whose matrix products do not depend on how many rows there are, from four on."""
+    rows, weight = torch.randn(300, 64), torch.randn(64, 64)
+    with one_thread(CPU):
+        whole = rows @ weight
+        indifferent = all(torch.equal(rows[:n] @ weight, whole[:n]) for n in (*range(4, 40), 64, 100, 257))
+    if not indifferent:
+        pytest.skip("matrix products of this machine's BLAS depend on the number of rows")
+
+
+def test_company_and_order_change_no_bit_of_a_prediction(indifferent_blas):
+    potential = load_potential("chgnet-0.3.0", "cpu")
+    together, reverse = potential.predict(CRYSTALS), potential.predict(CRYSTALS[::-1])[::-1]
+    for structure, one, other in zip(CRYSTALS, together, reverse, strict=True):
+        (alone,) = potential.predict([structure])
+        assert same_bits(alone, one) and same_bits(alone, other)
+
+
+def test_company_and_threads_change_no_bit_of_a_relaxation(indifferent_blas, two_threads):
+    potential = load_potential("chgnet-0.3.0", "cpu")
+    crystals = [disturbed(one) for one in CRYSTALS if 1 < len(one) <= 8]
+    together = relax(crystals, potential, 0.1, 12)
+    torch.set_num_threads(1)
+    for structure, one in zip(crystals, together, strict=True):
+        (alone,) = relax([structure], potential, 0.1, 12)
+        assert type(alone) is type(one)
+        if isinstance(one, Relaxed):
+            assert alone.energy == one.energy and alone.n_steps == one.n_steps
+            assert np.array_equal(alone.structure.frac_coords, one.structure.frac_coords)
