@@ -11,7 +11,7 @@ timed before and after the stock package, since machines are noisy.
 Prints the ratios of wall and CPU time, the steps of both, and how far energies and volumes of the results differ. On a
 GPU also µs per atom and step, atoms per second, relaxed crystals per GPU-hour and the peak memory, for a batch of about
 10,000 atoms. `--optimizer lbfgs` adds the time and the steps of L-BFGS, and compares the minima of both optimisers at
-force 0.005 eV/Å and a stress of 0.0001 eV/Å^3. The last lines compare the peak memory of one evaluation.
+force 0.005 eV/Å and a stress of 0.0005 eV/Å^3. The last lines compare the peak memory of one evaluation.
 """
 
 import os
@@ -69,10 +69,14 @@ def crystals(n, seed):
 def disturbed(structure, rng):
     strain = rng.uniform(-0.03, 0.03, size=(3, 3))
     lattice = Lattice(structure.lattice.matrix @ (np.eye(3) + 0.5 * (strain + strain.T)))
+    return moved(Structure(lattice, structure.species, structure.frac_coords), 0.1, rng)
+
+
+def moved(structure, distance, rng):
+    """Every atom in a direction of its own."""
     directions = rng.normal(size=(len(structure), 3))
-    moves = 0.1 * directions / np.linalg.norm(directions, axis=1)[:, None]
-    positions = lattice.get_cartesian_coords(structure.frac_coords) + moves
-    return Structure(lattice, structure.species, positions, coords_are_cartesian=True)
+    moves = distance * directions / np.linalg.norm(directions, axis=1)[:, None]
+    return Structure(structure.lattice, structure.species, structure.cart_coords + moves, coords_are_cartesian=True)
 
 
 def stock_optimizer(device):
@@ -136,12 +140,16 @@ def compare_results(ours, stock):
 
 
 def compare_optimizers(potential, structures):
-    """L-BFGS against FIRE: the time to the same largest force, then their minima with tight tolerances."""
+    """L-BFGS against FIRE: the time to the same largest force, then their minima with tight tolerances.
+
+    Where these differ, the higher one starts once more, rattled by 0.01 Å. If it falls, it was none: the optimiser had
+    stopped on a saddle or a flat slope, where forces vanish, too.
+    """
     fire, fire_time = timed(lambda: relax_ours(potential, structures))
     lbfgs, lbfgs_time = timed(lambda: relax_ours(potential, structures, optimizer="lbfgs"))
     print(f"\nL-BFGS: {sum(one.n_steps for one in lbfgs)} steps, FIRE {sum(one.n_steps for one in fire)};", end=" ")
     print(f"time ratio FIRE / L-BFGS {fire_time.wall / lbfgs_time.wall:.2f}")
-    tight = {"force_tol": 0.005, "stress_tol": 1e-4, "max_steps": 2000}
+    tight = {"force_tol": 0.005, "stress_tol": 5e-4, "max_steps": 2000}
     pairs = [
         (one, other)
         for one, other in zip(
@@ -151,11 +159,27 @@ def compare_optimizers(potential, structures):
         )
         if one.converged and other.converged
     ]
-    gaps = np.array([1000 * (other.energy - one.energy) / len(one.structure) for one, other in pairs])
     print(f"tight: {len(pairs)} of {len(structures)} converged with both,", end=" ")
     print(f"FIRE {sum(one.n_steps for one, _ in pairs)} steps, L-BFGS {sum(other.n_steps for _, other in pairs)}")
-    print(f"  same minimum within 1 meV/atom: {(np.abs(gaps) < 1).sum()};", end=" ")
-    print(f"L-BFGS lower {(gaps <= -1).sum()}, FIRE lower {(gaps >= 1).sum()}")
+    apart = [pair for pair in pairs if abs(gap(*pair)) >= 1]
+    higher = [max(pair, key=lambda one: one.energy_per_atom) for pair in apart]
+    rng = np.random.default_rng(0)
+    rattled = [moved(one.structure, 0.01, rng) for one in higher]
+    restarted = relax_ours(potential, rattled, optimizer="lbfgs", **tight)
+    falls = [gap(one, other) <= -1 for one, other in zip(higher, restarted, strict=True)]
+    print(
+        f"  same minimum within 1 meV/atom: {len(pairs) - len(apart)}; the higher one no minimum: {sum(falls)};",
+        end=" ",
+    )
+    print(f"different minima: {len(falls) - sum(falls)}")
+    for (one, other), fell, again in zip(apart, falls, restarted, strict=True):
+        print(f"  {one.structure.formula}: L-BFGS {gap(one, other):+.1f} meV/atom;", end=" ")
+        print(f"the higher one, rattled, {'falls' if fell else 'stays'}, to {gap(one, again):+.1f}")
+
+
+def gap(one, other):
+    """Energy of the second above the first, in meV/atom."""
+    return 1000 * (other.energy_per_atom - one.energy_per_atom)
 
 
 def gpu_numbers(potential, structures):

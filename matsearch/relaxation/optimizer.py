@@ -9,7 +9,7 @@ from typing import ClassVar, Generic, Literal, TypeVar
 import torch
 from torch import Tensor
 
-from matsearch.relaxation.rows import CELL_ROWS, Rows, RowState
+from matsearch.relaxation.rows import Rows, RowState
 
 OptimizerName = Literal["fire", "lbfgs"]
 State = TypeVar("State", bound=RowState)
@@ -118,6 +118,9 @@ class Lbfgs(Optimizer[LbfgsState]):
     A pair without positive curvature is left out, so that every step leads downhill; where the force along a step
     changed sign and grew, the energy rose by the trapezoidal rule, and the next steps are held shorter.
 
+    Rows of a cell get the first guess of those of atoms, as in FIRE. A softer one takes fewer steps, but which of
+    several minima lies downhill depends on how fast the cell moves beside the atoms, and some crystals end in another.
+
     Source:
         Nocedal and Wright, Numerical Optimization (2006), algorithm 7.4.
     """
@@ -127,9 +130,7 @@ class Lbfgs(Optimizer[LbfgsState]):
     max_step = 0.2
     """Å, longest row of a step."""
     stiffness = 30.0
-    """First guess of the curvature for an atom, eV/Å^2; then the last pair scales it."""
-    cell_stiffness = 60.0
-    """First guess for a cell per atom, in eV: a modulus of 1 eV/Å^3 times 15 Å^3/atom, times 4 for uniaxial strain."""
+    """First guess of the curvature, eV/Å^2, of every row; then the last pair scales it."""
 
     def start(self, rows: Rows) -> LbfgsState:
         """No memory."""
@@ -159,11 +160,9 @@ class Lbfgs(Optimizer[LbfgsState]):
 
     def _softness(self, fall: Tensor, weight: Tensor, rows: Rows) -> Tensor:
         """[n_rows, 1] first guess of the inverse curvature, scaled so that it holds along the last step."""
-        softness = torch.full_like(fall[:, :1], 1 / self.stiffness)
-        softness[rows.of_cells, 0] = (rows.sizes / self.cell_stiffness).repeat_interleave(CELL_ROWS)
-        inverse = weight * rows.dot(fall, softness * fall)
+        inverse = weight * rows.dot(fall, fall) / self.stiffness
         scale = torch.where(inverse > 0, 1 / inverse, 1).clamp(0.1, 10)
-        return rows.spread(scale) * softness
+        return rows.spread(scale / self.stiffness)
 
 
 def _two_loops(steps: Tensor, yields: Tensor, weights: Tensor, forces: Tensor, softness: Tensor, rows: Rows) -> Tensor:

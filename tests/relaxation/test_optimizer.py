@@ -88,3 +88,11 @@ def test_lbfgs_does_not_run_uphill_from_a_maximum():
         state, step = optimizer.step(state, -place * (place**2 - 1) * 5, rows)
         place = place + step
     torch.testing.assert_close(place, torch.ones_like(place), atol=1e-3, rtol=0)
+
+
+def test_both_optimisers_start_along_the_same_forces_so_that_they_end_in_the_same_minimum():
+    rows = Rows.of([6, 1])
+    forces = torch.randn((13, 3), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    (_, one), (_, two) = (optimizer.step(optimizer.start(rows), forces, rows) for optimizer in (Fire(), Lbfgs()))
+    cosines = rows.dot(one, two) / torch.sqrt(rows.dot(one, one) * rows.dot(two, two))
+    torch.testing.assert_close(cosines, torch.ones_like(cosines))
