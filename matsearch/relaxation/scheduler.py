@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -160,8 +160,10 @@ class Scheduler:
                 beyond_share = load * self._n_workers > self._unfinished - job.n_pairs
                 if load and (beyond_share or not self._capacity.fits(n_atoms, load + job.n_pairs)):
                     break
-                jobs.append(self._queue.popleft())
-                self._loads[worker] += job.n_pairs
+                self._queue.popleft()
+                if job.future.set_running_or_notify_cancel():
+                    jobs.append(job)
+                    self._loads[worker] += job.n_pairs
             return jobs
 
     @property
@@ -182,10 +184,9 @@ class Scheduler:
                 self._queue.clear()
             self._changed.notify_all()
         for future in left:
-            if self._failure is None:
-                future.cancel()
-            elif not future.done():
-                future.set_exception(self._failure)
+            # One that has set out can no longer be cancelled by its own means.
+            if not future.done() and not (self._failure is None and future.cancel()):
+                future.set_exception(self._failure or CancelledError())
 
 
 def expected_size(structure: Structure) -> float:

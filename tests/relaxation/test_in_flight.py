@@ -185,6 +185,13 @@ def test_an_interrupted_wait_cancels_what_is_left():
     assert any(future.cancelled() for future in futures)
 
 
+def test_a_cancelled_structure_leaves_the_queue_and_the_others_relax():
+    with Scheduler(Morse(), make_plan()) as scheduler:
+        futures = scheduler.submit(crystals(200))
+        assert futures[-1].cancel()
+    assert all(isinstance(one.result(), Relaxed) for one in futures[:-1])
+
+
 @pytest.mark.parametrize("pressure_gpa", [-2.0, 5.0])
 def test_under_pressure_the_stress_is_minus_the_pressure(pressure_gpa):
     salt = example_crystals()[0]
