@@ -12,4 +12,10 @@ def torch_threads(n_threads: int, name: str) -> ThreadPoolExecutor:
 
     Left alone, torch lets a new thread take as many as any thread asked for last, and those that relax ask for one.
     """
-    return ThreadPoolExecutor(n_threads, name, torch.set_num_threads, (torch.get_num_threads(),))
+    return ThreadPoolExecutor(n_threads, name, _take, (torch.get_num_threads(),))
+
+
+def _take(n_cores: int) -> None:
+    # torch settles the number of a new thread when it is first asked, and would then overwrite what was set before.
+    torch.get_num_threads()
+    torch.set_num_threads(n_cores)
