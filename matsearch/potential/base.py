@@ -70,8 +70,8 @@ class Potential(ABC):
         """Refuse what no potential has an answer to.
 
         Raises:
-            PotentialError: A structure holds an untrained element, a partly occupied site or coordinates that are no
-                numbers.
+            PotentialError: A structure holds an untrained element, a partly occupied site, coordinates that are no
+                numbers, or a lattice that is not periodic in all three directions.
             TypeError: One structure instead of a list of them.
         """
         import numpy as np
@@ -82,6 +82,12 @@ class Potential(ABC):
                 raise PotentialError(f"{self.name} needs one element a site; structure {number} is disordered")
             if not (np.isfinite(structure.lattice.matrix).all() and np.isfinite(structure.frac_coords).all()):
                 raise PotentialError(f"{self.name} needs finite coordinates; structure {number} holds NaN or inf")
+            if not all(structure.lattice.pbc):
+                periodic = " ".join("FT"[bool(one)] for one in structure.lattice.pbc)
+                raise PotentialError(
+                    f"{self.name} needs crystals periodic along all three vectors; structure {number} has "
+                    f"pbc = {periodic}; leave vacuum (8 Å) along the others and make its Lattice fully periodic"
+                )
 
     def untrained(self, structure: Structure) -> list[str]:
         """Symbols in the structure that the potential was not trained on, sorted."""
@@ -94,11 +100,15 @@ class Potential(ABC):
             PotentialError: Names them and the structure.
             TypeError: One structure instead of a list of them.
         """
-        from pymatgen.core import Structure
+        from pymatgen.core import IStructure
 
-        if isinstance(structures, Structure):  # itself a sequence, of sites
+        if isinstance(structures, IStructure):  # itself a sequence, of sites
             raise TypeError("predict takes a list of structures; write predict([structure])")
         for number, structure in enumerate(structures):
+            if not isinstance(structure, IStructure):
+                raise TypeError(
+                    f"predict takes pymatgen structures; number {number} of the list is a {type(structure).__name__}"
+                )
             if missing := self.untrained(structure):
                 raise PotentialError(
                     f"{self.name} was not trained on {', '.join(missing)} (structure {number}, "

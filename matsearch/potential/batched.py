@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -15,6 +14,7 @@ from matsearch.potential.base import Potential
 from matsearch.potential.batch import BatchPrediction, CrystalBatch, Output, spread
 from matsearch.potential.derivatives import differentiate
 from matsearch.potential.domain import out_of_domain
+from matsearch.potential.threads import n_threads, one_thread
 from matsearch.records import Prediction
 
 
@@ -28,11 +28,13 @@ class BatchedPotential(Potential):
     def forward(self, batch: CrystalBatch) -> Output:
         """Energies of the crystals, differentiable in `batch.positions` and `batch.cells`."""
 
+    @torch.inference_mode(False)  # a caller's mode would leave nothing to differentiate
     def evaluate(self, batch: CrystalBatch) -> BatchPrediction:
         """Energies, forces and stresses of a batch from one forward and one backward pass."""
         with one_thread(batch.positions.device):
             return differentiate(self.forward, batch)
 
+    @torch.inference_mode(False)
     def predict(self, structures: Sequence[Structure]) -> list[Prediction]:
         """Energy, forces, stress and what else the potential knows of each structure, in order.
 
@@ -54,33 +56,8 @@ class BatchedPotential(Potential):
         batches = list(_batches(structures, self.batch_atoms))
         if len(batches) < 2:
             return [prediction for batch in batches for prediction in work(batch)]
-        n_threads = torch.get_num_threads()
-        # Here too, so that all threads start and end with one: torch gives a new thread what any thread asked for last.
-        with one_thread(torch.device(self.device)), ThreadPoolExecutor(n_threads) as threads:
+        with ThreadPoolExecutor(n_threads()) as threads:
             return [prediction for part in threads.map(work, batches) for prediction in part]
-
-
-@contextmanager
-def one_thread(device: torch.device) -> Iterator[None]:
-    """Hold torch to one CPU thread.
-
-    The tensors of a batch are so small that a second thread slows them down, and on one thread the sums come in one
-    order: the same batch gives the same bits. Batches, not tensors, are shared out among threads.
-
-    Numbers below 1e-38 count as zero meanwhile: silu makes many of them, and a processor is slow with them.
-    """
-    if device.type != "cpu":
-        yield
-        return
-    threads = torch.get_num_threads()
-    flushed = not float(torch.tensor(1e-40) * 1)
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.set_flush_denormal(flushed)
 
 
 def _batches(structures: Sequence[Structure], n_atoms: int) -> Iterator[list[Structure]]:

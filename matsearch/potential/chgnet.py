@@ -59,6 +59,8 @@ def chgnet_r2scan(device: str = "auto") -> CHGNet:
 class CHGNet(BatchedPotential):
     """One set of CHGNet weights on one device.
 
+    On a CPU the first one has the C library keep the process's memory (`matsearch.potential.memory`).
+
     Magnetic moments are magnitudes. Energies, forces, stresses and moments carry the single precision of the weights
     unless `double` is asked for.
 
@@ -108,6 +110,7 @@ class CHGNet(BatchedPotential):
 class _Network:
     """The network with its weights laid out for batches."""
 
+    @torch.inference_mode(False)
     def __init__(self, weights: dict[str, Tensor], device: torch.device, dtype: torch.dtype) -> None:
         self._dtype = dtype
 
@@ -273,6 +276,7 @@ def _trained_elements(references: np.ndarray) -> frozenset[str]:
 
 
 @lru_cache(maxsize=4)
+@torch.inference_mode(False)  # they are kept, and serve later calls that are not in that mode
 def _checkpoint(version: str) -> dict[str, Tensor]:
     with as_file(files("chgnet") / "pretrained" / CHECKPOINTS[version]) as path:
         state = torch.load(path, map_location="cpu", weights_only=True)

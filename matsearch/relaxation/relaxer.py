@@ -5,13 +5,14 @@ Whatever becomes of one structure, the others are relaxed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, get_args
 
-from pymatgen.core import Structure
+from pymatgen.core import IStructure, Structure
 
 from matsearch.potential.base import Potential
 from matsearch.records import Rejection, Relaxed
@@ -56,18 +57,25 @@ def relax(
         pressure_gpa: External pressure. The energy stays that of the potential, without p V.
 
     Returns:
-        In the order of `structures`. A rejection's reason is one of `empty`, `disordered`, `untrained_element`,
+        In the order of `structures`; species stay as they are, other site properties are left behind. A rejection's reason is one of `empty`, `disordered`, `untrained_element`,
         `not_finite` (coordinates, energy, forces), `collided` (two atoms within 0.5 Å), `exploded` (5 times the volume,
         or an edge above 200 Å), `collapsed` (below 2 Å^3/atom, an edge below 0.7 Å, or faces of the cell within 0.3 Å),
         `isolated_atom` (no neighbour within 6 Å), `out_of_domain` (the potential knows nothing of the like),
-        `potential_error` (the potential refuses it), `out_of_memory` (too large even alone).
+        `not_periodic` (in all three directions), `potential_error` (the potential refuses it), `out_of_memory` (too large
+        even alone).
 
     Raises:
-        TypeError: One structure instead of a list of them.
+        TypeError: One structure instead of a list of them, something that is no structure, or a name for a potential.
         ValueError: A setting is out of range.
     """
-    if isinstance(structures, Structure):  # itself a sequence, of sites
+    if isinstance(structures, IStructure):  # itself a sequence, of sites
         raise TypeError("relax takes a list of structures; write relax([structure], ...)")
+    structures = list(structures)
+    for index, one in enumerate(structures):
+        if not isinstance(one, IStructure):
+            raise TypeError(f"relax takes pymatgen structures; number {index} of the list is a {type(one).__name__}")
+    if not isinstance(potential, Potential):
+        raise TypeError(f"relax takes a potential, got a {type(potential).__name__}; see load_potential")
     plan = make_plan(
         force_tol,
         max_steps,
@@ -139,14 +147,16 @@ def make_plan(
         raise ValueError(f"cell must be one of {', '.join(get_args(CellMode))}, got {cell!r}")
     if optimizer not in OPTIMIZERS:
         raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {optimizer!r}")
-    if not force_tol > 0 or max_steps < 0:
-        raise ValueError(f"force_tol must be positive and max_steps not negative, got {force_tol} and {max_steps}")
-    if stress_tol is not None and not stress_tol > 0:
+    if not 0 < force_tol < math.inf:
+        raise ValueError(f"force_tol must be a positive number, got {force_tol}")
+    if max_steps != int(max_steps) or max_steps < 0:
+        raise ValueError(f"max_steps must be a whole number and not negative, got {max_steps}")
+    if stress_tol is not None and not 0 < stress_tol < math.inf:
         raise ValueError(f"stress_tol must be positive, got {stress_tol}")
     if not abs(pressure_gpa) < float("inf"):
         raise ValueError(f"pressure_gpa must be a number, got {pressure_gpa}")
     filter = CellFilter.under(cell, pressure_gpa)
-    return Plan(filter, OPTIMIZERS[optimizer](), force_tol, stress_tol, max_steps, fix_symmetry)
+    return Plan(filter, OPTIMIZERS[optimizer](), force_tol, stress_tol, int(max_steps), fix_symmetry)
 
 
 def protocol(settings: RelaxSettings) -> dict[str, Any]:

@@ -14,8 +14,9 @@ import torch
 from pymatgen.core import Structure
 
 from matsearch.potential.base import Potential
-from matsearch.potential.batched import BatchedPotential, one_thread
+from matsearch.potential.batched import BatchedPotential
 from matsearch.potential.capacity import Capacity, expected_pairs
+from matsearch.potential.threads import n_threads, one_thread
 from matsearch.records import Rejection, Relaxed
 from matsearch.relaxation.flight import Flight, Plan
 
@@ -56,8 +57,7 @@ class Scheduler:
         self._device = torch.device(potential.device if batched else "cpu")
         batch_atoms = potential.batch_atoms if isinstance(potential, BatchedPotential) else BatchedPotential.batch_atoms
         self._capacity = Capacity(batch_atoms, self._device)
-        self._torch_threads = torch.get_num_threads()
-        self._n_workers = self._torch_threads if batched and self._device.type == "cpu" else 1
+        self._n_workers = n_threads() if batched and self._device.type == "cpu" else 1
         self._changed = threading.Condition()
         self._queue: deque[Job] = deque()
         self._loads = [0.0] * self._n_workers  # pairs in the flight of each worker
@@ -120,25 +120,26 @@ class Scheduler:
                 thread.start()
 
     def _work(self, worker: int) -> None:
-        flight: Flight[Future[Result]] = Flight(self._potential, self._plan, self._capacity)
+        unanswered: set[Future[Result]] = set()
         try:
             with one_thread(self._device):
-                self._fly(worker, flight)
+                self._fly(worker, Flight(self._potential, self._plan, self._capacity), unanswered)
         except BaseException as err:  # noqa: BLE001 - it is carried to whoever waits for the results
             with self._changed:
                 self._failure = self._failure or err
         finally:
-            # What this thread found may have been what another had set for itself; new threads get what is set last.
-            torch.set_num_threads(self._torch_threads)
-            self._land(flight)
+            self._land(unanswered)
 
-    def _fly(self, worker: int, flight: Flight[Future[Result]]) -> None:
+    def _fly(self, worker: int, flight: Flight[Future[Result]], unanswered: set[Future[Result]]) -> None:
         while (jobs := self._next(worker, flight)) is not None:
-            for future, rejection in flight.enter([(job.future, job.structure) for job in jobs]):
-                future.set_result(rejection)
+            unanswered.update(job.future for job in jobs)
+            results: list[tuple[Future[Result], Result]] = []
+            results += flight.enter([(job.future, job.structure) for job in jobs])
             if len(flight):
-                for future, result in flight.step():
-                    future.set_result(result)
+                results += flight.step()
+            for future, result in results:
+                unanswered.discard(future)
+                future.set_result(result)
 
     def _next(self, worker: int, flight: Flight[Future[Result]]) -> list[Job] | None:
         """The structures that enter now; None where there is nothing left to do.
@@ -175,10 +176,10 @@ class Scheduler:
     def _over(self) -> bool:
         return self._stopped or self._failure is not None
 
-    def _land(self, flight: Flight[Future[Result]]) -> None:
+    def _land(self, unanswered: set[Future[Result]]) -> None:
         """Leave nothing without an answer that someone may wait for."""
         with self._changed:
-            left = flight.tickets
+            left = list(unanswered)
             if self._over:
                 left += [job.future for job in self._queue]
                 self._queue.clear()

@@ -8,9 +8,10 @@ from generated_crystals import generated_crystals
 from pymatgen.core import Lattice, Structure
 
 from matsearch.errors import PotentialError
-from matsearch.potential import load_potential
+from matsearch.potential import chgnet, load_potential
 from matsearch.potential.batch import Output
-from matsearch.potential.batched import BatchedPotential, _batches, one_thread
+from matsearch.potential.batched import BatchedPotential, _batches
+from matsearch.potential.threads import n_threads, one_thread
 from matsearch.records import Relaxed
 from matsearch.relaxation import relax
 
@@ -113,11 +114,11 @@ def test_batches_are_neighbours_in_the_list_up_to_a_number_of_atoms():
     assert list(_batches([], 10)) == []
 
 
-@pytest.mark.parametrize("n_threads", [1, 2])
-def test_predictions_come_in_the_order_of_the_list_whatever_the_batches(n_threads):
+@pytest.mark.parametrize("count", [1, 2])
+def test_predictions_come_in_the_order_of_the_list_whatever_the_batches(count):
     structures = [salt(n) for n in (3, 90, 4, 100, 2, 110, 8, 1, 140)]
     before = torch.get_num_threads()
-    torch.set_num_threads(n_threads)
+    torch.set_num_threads(count)
     try:
         potential = Springs()
         predictions = potential.predict(structures)
@@ -220,3 +221,37 @@ def test_company_and_threads_change_no_bit_of_a_relaxation(indifferent_blas, two
         if isinstance(one, Relaxed):
             assert alone.energy == one.energy and alone.n_steps == one.n_steps
             assert np.array_equal(alone.structure.frac_coords, one.structure.frac_coords)
+
+
+def test_callers_in_inference_mode_are_served_and_leave_no_trace():
+    (structure,) = CRYSTALS[:1]
+    chgnet._checkpoint.cache_clear()
+    with torch.inference_mode():
+        potential = load_potential("chgnet-0.3.0", "cpu")
+        (one,) = potential.predict([structure])
+    (other,) = load_potential("chgnet-0.3.0", "cpu").predict([structure])
+    assert np.array_equal(one.forces, other.forces)
+
+
+def test_threads_that_predict_at_the_same_time_leave_torch_as_it_was(two_threads):
+    potential = Springs()
+    structures = [salt(n) for n in (30, 20)]
+    callers = [threading.Thread(target=potential.predict, args=(structures,)) for _ in range(6)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    seen = []
+    later = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+    later.start()
+    later.join()
+    assert seen == [2] and torch.get_num_threads() == 2
+
+
+def test_the_number_of_threads_is_known_while_torch_is_held_to_one(two_threads):
+    seen = []
+    with one_thread(CPU):
+        asker = threading.Thread(target=lambda: seen.append(n_threads()))
+        asker.start()
+        asker.join()
+    assert seen == [2]

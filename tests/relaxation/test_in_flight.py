@@ -141,6 +141,29 @@ def test_another_runtime_error_of_the_potential_is_raised_and_ends_the_rest(two_
         relax(crystals(60), potential)
 
 
+class Stubborn(Morse):
+    """Fails where nobody expects it: before a crystal is evaluated."""
+
+    def untrained(self, structure):
+        raise OSError("the table of elements is gone")
+
+
+def test_an_error_before_the_first_step_is_raised_and_nobody_waits_for_ever(two_threads):
+    with pytest.raises(OSError, match="table of elements"):
+        relax(crystals(12), Stubborn())
+
+
+@pytest.mark.parametrize("wrong", ["chgnet-0.3.0", None])
+def test_a_potential_that_is_none_is_refused(wrong):
+    with pytest.raises(TypeError, match="load_potential"):
+        relax(crystals(1), wrong)
+
+
+def test_what_is_no_structure_is_named_by_its_place():
+    with pytest.raises(TypeError, match="number 1 of the list is a str"):
+        relax([*crystals(1), "POSCAR"], Morse())
+
+
 def test_a_capped_crystal_leaves_and_the_others_go_on():
     structures = crystals(8)
     free = relax(structures, Morse(), force_tol=0.02)
