@@ -57,12 +57,12 @@ def relax(
         pressure_gpa: External pressure. The energy stays that of the potential, without p V.
 
     Returns:
-        In the order of `structures`; species stay as they are, other site properties are left behind. A rejection's reason is one of `empty`, `disordered`, `untrained_element`,
+        In the order of `structures`; species stay as they are, other site properties are left behind. A rejection's
+        reason is one of `empty`, `disordered`, `untrained_element`, `not_periodic` (in all three directions),
         `not_finite` (coordinates, energy, forces), `collided` (two atoms within 0.5 Å), `exploded` (5 times the volume,
         or an edge above 200 Å), `collapsed` (below 2 Å^3/atom, an edge below 0.7 Å, or faces of the cell within 0.3 Å),
         `isolated_atom` (no neighbour within 6 Å), `out_of_domain` (the potential knows nothing of the like),
-        `not_periodic` (in all three directions), `potential_error` (the potential refuses it), `out_of_memory` (too large
-        even alone).
+        `potential_error` (the potential refuses it), `out_of_memory` (too large even alone).
 
     Raises:
         TypeError: One structure instead of a list of them, something that is no structure, or a name for a potential.
