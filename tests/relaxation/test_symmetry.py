@@ -1,3 +1,5 @@
+import tracemalloc
+
 import moyopy
 import numpy as np
 import pytest
@@ -76,6 +78,44 @@ def test_a_supercell_keeps_its_group_without_a_warning(capfd):
     kept = relax([supercell], Morse(), fix_symmetry=True, force_tol=0.01)[0]
     assert kept.converged and space_group(kept.structure) == space_group(supercell)
     assert not capfd.readouterr().err
+
+
+def test_a_supercell_of_many_operations_takes_little_memory_and_projects_as_the_mean_over_its_group():
+    supercell = rutile() * (3, 3, 4)
+    supercell.perturb(0.001, seed=1)
+    positions, matrix = supercell.cart_coords, supercell.lattice.matrix
+    tracemalloc.start()
+    try:
+        symmetry, positions, _ = find_symmetry(positions, matrix, [site.specie.Z for site in supercell])
+        projector = Projector([symmetry])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert symmetry.images.shape == (16 * 36, 216)
+    assert peak < 50e6  # bytes; a vector for every operation and pair of atoms would be 645 MB
+    np.testing.assert_array_equal(np.sort(symmetry.images, axis=1), np.tile(np.arange(216), (16 * 36, 1)))
+
+    forces = np.random.default_rng(0).normal(size=(216, 3))
+    expected = np.zeros_like(forces)
+    for rotation, image in zip(symmetry.rotations, symmetry.images, strict=True):
+        expected[image] += forces @ rotation.T / len(symmetry.images)
+    rows = Rows.of([216])
+    packed = rows.pack(torch.as_tensor(forces), torch.zeros((1, 3, 3), dtype=torch.float64))
+    atoms, _ = rows.unpack(projector.forces(packed, rows))
+    np.testing.assert_allclose(atoms.numpy(), expected, atol=1e-13)
+    assert np.abs(expected).max() > 0.01  # rutile lets its anions move
+
+
+@pytest.mark.parametrize("cell", [[[3, 0, 0], [0, 3, 0], [0, 0, 90]], [[3, 0, 0], [14.9, 0.8, 0], [0.1, 7.2, 4]]])
+def test_atoms_are_matched_across_the_faces_of_long_and_skewed_cells(cell):
+    coords = np.array([[0, 0, 0.999999], [-1e-7, 0.5, 0.5], [0.3, 0.2, 1.1], [-0.3, -0.2, -1.1]])
+    symmetry, positions, cell = find_symmetry(coords @ cell, np.array(cell, dtype=float), [8, 8, 12, 12])
+    assert len(symmetry.rotations) > 1
+    for rotation, image in zip(symmetry.rotations, symmetry.images, strict=True):
+        # Equal but for a translation, the same for every atom.
+        away = (positions @ rotation.T - positions[image]) @ np.linalg.inv(cell)
+        away -= away[0]
+        np.testing.assert_allclose(away, np.round(away), atol=1e-9)
 
 
 def test_a_crystal_without_a_group_is_taken_as_it_is():
