@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
@@ -40,7 +41,7 @@ def relax(
     ] = "free",
     fix_symmetry: Annotated[bool, typer.Option("--fix-symmetry", help="Keep the space group of the file.")] = False,
     pressure_gpa: Annotated[float, typer.Option("--pressure-gpa", help="External pressure in GPa.")] = 0.0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the results as JSON.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the results as JSON; - for stdout.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Write the relaxed structures as CIF here.")] = None,
 ) -> None:
     """Relax the structures in files; one line each, in their order."""
@@ -69,7 +70,11 @@ def relax(
             queue.answer(index, result)
         results.write()
     if not results.n_readable:
-        bad = [f"{path}: {one.detail}" for path, _, one in results.held if isinstance(one, Rejection)]
+        bad = [
+            f"{_where(str(path), index)}: {one.detail}"
+            for path, index, one in results.held
+            if isinstance(one, Rejection)
+        ]
         raise InputError("; ".join(bad) or "there is no structure in any of the files")
 
 
@@ -115,7 +120,7 @@ class _Queue:
 
 
 class _Results:
-    """Lines, JSON and CIFs, written as results come.
+    """Lines, JSON and CIFs, written as results come. Where stdout is for the JSON, lines go to stderr.
 
     Attributes:
         n_readable: Structures that could be read.
@@ -127,6 +132,7 @@ class _Results:
         self.held: list[Outcome] = []
         self._potential = potential
         self._json_file = json_file
+        self._json_to_stdout = json_file is not None and str(json_file) == "-"
         self._folder = folder
         self._stream: TextIO | None = None
         self._n_written = 0
@@ -136,13 +142,13 @@ class _Results:
             if self._folder is not None:
                 self._folder.mkdir(parents=True, exist_ok=True)
             if self._json_file is not None:
-                self._stream = self._json_file.open("w", encoding="utf-8")
+                self._stream = sys.stdout if self._json_to_stdout else self._json_file.open("w", encoding="utf-8")
                 self._stream.write("[")
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._stream is not None:
-            with _writing(), self._stream:
+            with _writing(), nullcontext() if self._json_to_stdout else self._stream:
                 self._stream.write("\n]\n")  # of an interrupted run, too: what there is can be read
 
     def add(self, path: Path, index: int, result: Relaxed | Rejection) -> None:
@@ -157,7 +163,7 @@ class _Results:
             return
         held, self.held = self.held, []
         for (path, index, result), row in zip(held, self._rows(held), strict=True):
-            typer.echo(_line(row))
+            typer.echo(_line(row), err=self._json_to_stdout)
             with _writing():
                 if self._stream is not None:
                     self._stream.write((",\n" if self._n_written else "\n") + json.dumps(row, indent=1))
@@ -218,8 +224,12 @@ def _row(path: Path, index: int, result: Relaxed | Rejection) -> dict[str, Any]:
     }
 
 
+def _where(file: str, index: int) -> str:
+    return file + (f"#{index}" if index else "")
+
+
 def _line(row: dict[str, Any]) -> str:
-    where = row["file"] + (f"#{row['index']}" if row["index"] else "")
+    where = _where(row["file"], row["index"])
     if "reason" in row:
         return f"{where}: rejected, {row['reason']}: {row['detail']}"
     state = "converged" if row["converged"] else "NOT converged (atoms or cell)"

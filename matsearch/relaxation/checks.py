@@ -43,6 +43,13 @@ def unfit(structure: Structure, potential: Potential) -> Rejection | None:
         return refuse("untrained_element", f"{potential.name} was not trained on {', '.join(missing)}")
     if not (np.isfinite(structure.lattice.matrix).all() and np.isfinite(structure.frac_coords).all()):
         return refuse("not_finite", "the lattice or a coordinate is NaN or inf")
+    if not all(structure.lattice.pbc):
+        periodic = " ".join("FT"[bool(one)] for one in structure.lattice.pbc)
+        return refuse(
+            "not_periodic",
+            f"expected a crystal periodic along all three vectors, got pbc = {periodic}; "
+            "leave vacuum (8 Å) along the others and say that they are periodic, too",
+        )
     return _unfit_cell(structure)
 
 

@@ -27,7 +27,28 @@ def test_good_and_bad_files_are_a_row_each(tmp_path, command):
 def test_no_readable_file_is_an_error(tmp_path, command):
     status, out, err = command("relax", tmp_path / "missing.cif")
     assert status == 2
-    assert "there is no file" in err and out == ""
+    assert "there is no such file" in err and err.count("missing.cif") == 1 and out == ""
+
+
+def test_each_bad_file_is_named_once(tmp_path, command):
+    (tmp_path / "bad.cif").write_text("no crystal")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "frames.xyz").write_text("1\n\nMg 0 0 0\n" * 2)
+    status, _, err = command("relax", tmp_path / "bad.cif", tmp_path / "folder", tmp_path / "frames.xyz")
+    assert status == 2 and len(err.splitlines()) == 1
+    assert err.count("bad.cif") == err.count("frames.xyz#1") == 1
+    assert "folder: it is a directory" in err and "frames.xyz: a crystal needs a cell" in err
+
+
+def test_json_to_stdout_leaves_the_lines_to_stderr(tmp_path, command, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "POSCAR"
+    path.write_text(poscar("NaCl", 4.3, ("Mg", "O")))
+    status, out, err = command("relax", path, tmp_path / "missing.cif", "--max-steps", 1, "--json", "-")
+    assert status == 0
+    assert [row["file"] for row in json.loads(out)] == [str(path), str(tmp_path / "missing.cif")]
+    assert "MgO" in err and "no_file" in err
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_an_unknown_potential_lists_the_known_ones(tmp_path, command):

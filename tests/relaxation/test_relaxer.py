@@ -8,6 +8,7 @@ from ase.filters import FrechetCellFilter
 from ase.optimize import FIRE
 from pymatgen.core import Lattice, Structure
 
+from matsearch.errors import PotentialError
 from matsearch.potential import Potential, load_potential
 from matsearch.potential.ase import PotentialCalculator, to_atoms
 from matsearch.records import Prediction, Rejection, Relaxed, Stage
@@ -67,6 +68,17 @@ def test_results_come_in_order_and_a_broken_structure_costs_no_other(potential):
     ]
     assert all(one.stage is Stage.RELAX and one.detail for one in results[1:-1])
     assert results[0].energy == pytest.approx(results[-1].energy, abs=1e-3)
+
+
+def test_a_slab_is_refused_instead_of_relaxed_as_a_crystal(potential):
+    crystal = aluminium()
+    slab = Structure(Lattice(crystal.lattice.matrix, pbc=(True, True, False)), crystal.species, crystal.frac_coords)
+    relaxed, rejected = relax([crystal, slab], potential, max_steps=1)
+    assert isinstance(relaxed, Relaxed)
+    assert (rejected.stage, rejected.reason) == (Stage.RELAX, "not_periodic") and "T T F" in rejected.detail
+    with pytest.raises(PotentialError, match="structure 1 has pbc = T T F") as caught:
+        potential.predict([crystal, slab])
+    assert "\n" not in str(caught.value)
 
 
 def test_steps_and_energy_equal_those_of_plain_ase(potential):
