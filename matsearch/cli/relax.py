@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -150,6 +151,7 @@ class _Results:
         if self._stream is not None:
             with _writing(), nullcontext() if self._json_to_stdout else self._stream:
                 self._stream.write("\n]\n")  # of an interrupted run, too: what there is can be read
+                self._stream.flush()  # while a failure can still be told
 
     def add(self, path: Path, index: int, result: Relaxed | Rejection) -> None:
         """Take the next outcome in."""
@@ -202,6 +204,8 @@ def _writing() -> Iterator[None]:
     try:
         yield
     except OSError as err:
+        if err.errno in (errno.ENOSPC, errno.EPIPE):
+            raise  # the entry point says so and drops what stdout still has in its buffer
         raise InputError(f"cannot write the results: {err}") from err
 
 
