@@ -33,6 +33,10 @@ def refuse(reason: str, detail: str) -> Rejection:
     return Rejection(Stage.RELAX, reason, detail)
 
 
+MAX_CELLS_AWAY = 1e6
+"""A position farther away than this many cells leaves less than 1e-9 Å of its place in the cell."""
+
+
 def unfit(structure: Structure, potential: Potential) -> Rejection | None:
     """Why a structure cannot be relaxed at all, its atoms' distances aside."""
     if not len(structure):
@@ -41,8 +45,9 @@ def unfit(structure: Structure, potential: Potential) -> Rejection | None:
         return refuse("disordered", "a site is shared by several elements or partly occupied")
     if missing := potential.untrained(structure):
         return refuse("untrained_element", f"{potential.name} was not trained on {', '.join(missing)}")
-    if not (np.isfinite(structure.lattice.matrix).all() and np.isfinite(structure.frac_coords).all()):
-        return refuse("not_finite", "the lattice or a coordinate is NaN or inf")
+    # Such a coordinate is as good as none; a comparison with NaN is false.
+    if not (np.isfinite(structure.lattice.matrix).all() and (np.abs(structure.frac_coords) < MAX_CELLS_AWAY).all()):
+        return refuse("not_finite", f"the lattice or a coordinate is NaN, inf or beyond {MAX_CELLS_AWAY:.0e} cells")
     if not all(structure.lattice.pbc):
         periodic = " ".join("FT"[bool(one)] for one in structure.lattice.pbc)
         return refuse(

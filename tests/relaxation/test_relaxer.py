@@ -70,6 +70,14 @@ def test_results_come_in_order_and_a_broken_structure_costs_no_other(potential):
     assert results[0].energy == pytest.approx(results[-1].energy, abs=1e-3)
 
 
+def test_a_coordinate_that_has_lost_its_digits_is_refused(potential):
+    crystal = aluminium()
+    near, far = (Structure(crystal.lattice, crystal.species, crystal.frac_coords + cells) for cells in (1e3, 1e9))
+    relaxed, rejected = relax([near, far], potential, max_steps=1)
+    assert isinstance(relaxed, Relaxed)
+    assert rejected.reason == "not_finite"
+
+
 def test_a_slab_is_refused_instead_of_relaxed_as_a_crystal(potential):
     crystal = aluminium()
     slab = Structure(Lattice(crystal.lattice.matrix, pbc=(True, True, False)), crystal.species, crystal.frac_coords)
