@@ -22,7 +22,7 @@ class BatchedPotential(Potential):
     """A potential that gives the energies of a batch; forces and stresses follow from one backward pass."""
 
     batch_atoms = 160
-    """Atoms that are computed together on a CPU: larger batches fall out of its caches."""
+    """Atoms that are computed together on a CPU: larger batches gain nothing, and fewer threads could share them."""
 
     @abstractmethod
     def forward(self, batch: CrystalBatch) -> Output:

@@ -12,7 +12,7 @@ from matsearch.potential.batch import BatchPrediction, CrystalBatch, Output
 def differentiate(forward: Callable[[CrystalBatch], Output], batch: CrystalBatch) -> BatchPrediction:
     """Evaluate a batch with its derivatives.
 
-    Each crystal is strained by a symmetric-free matrix of zeros, r -> r (1 + strain); the slope with it, divided by
+    Each crystal is strained by a matrix of zeros, r -> r (1 + strain); the slope with it, made symmetric and divided by
     |V|, is the stress (eV/Å^3, positive under tension).
 
     Args:
