@@ -466,6 +466,15 @@ def test_closing_leaves_no_thread_and_may_be_repeated(connect):
 
 
 def test_ctrl_c_interrupts_the_wait(connect):
+    # A shell starts what it puts in the background with Ctrl-C ignored, and Python keeps to that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        interrupt_the_wait(connect)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def interrupt_the_wait(connect):
     with serving(always=Deed(delay=30.0)) as server:
         backend = connect(server)
         main_thread = threading.main_thread().ident
