@@ -76,8 +76,7 @@ class CrystalGraph:
         pairs: Pairs of atoms within the bond cutoff, the short ones first.
         n_short: How many are short enough to form angles.
         bonds: Directed bonds (all pairs, then all pairs the other way): centre atom, neighbour atom, pair.
-        centers: [2 n_pairs] centre atom of each directed bond.
-        to_center: The same for the centres alone.
+        to_center: Centre atom of each directed bond.
         angles: Ordered pairs of short bonds at one atom (then all the other way round): that atom, the first bond's
             pair, the second bond's pair.
         to_first: First bond's pair of each angle.
