@@ -14,8 +14,8 @@ def keep_memory() -> None:
     """Have the C library keep freed memory for the next step.
 
     A step on a CPU asks for some 80 MB in pieces of a megabyte and frees them. glibc hands such pieces back to the
-    kernel at once and gets new, empty pages for the next: that took between a
-    twentieth and a quarter of a step. The process keeps its largest size instead. Does nothing where the C library is not glibc.
+    kernel at once and gets new, empty pages for the next: that took between a twentieth and a quarter of a step. The
+    process keeps its largest size instead. Does nothing where the C library is not glibc.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
