@@ -1,0 +1,266 @@
+"""Known phases from where people have them, one at a time: 150,000 crystals are never held together.
+
+A source is the word `mp-api`, a Parquet or CSV file with a crystal a row, a folder of crystal files, or one such file.
+"""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from matsearch.crystal.files import read_structures
+from matsearch.errors import InputError
+from matsearch.records import Rejection, Stage
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+MP_API = "mp-api"
+ID = "material_id"
+SITES = ("lattice", "species", "frac_coords")
+CIF = "cif"
+OTHER_IDS = ("id", "mp_id", "name")
+"""What other tables call the column of ids."""
+
+ROWS_AT_ONCE = 1000
+
+_ENDINGS = (".cif", ".mcif", ".cif.gz", ".vasp", ".xyz", ".extxyz")
+_NAMES = ("poscar", "contcar")
+_TABLES = (".parquet", ".csv")
+
+Phase = tuple[str, "Structure | Rejection"]
+"""An id that no other phase of the source has, and the crystal or why there is none."""
+
+
+class PhaseSource(ABC):
+    """Known phases, read anew each time that one iterates.
+
+    Attributes:
+        name: As messages call it.
+        attribution: Whose data this is, and under which licence.
+    """
+
+    name: str
+    attribution: str
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Phase]:
+        """Each phase once, in an order of the source's own that does not change."""
+
+    @property
+    @abstractmethod
+    def n_expected(self) -> int:
+        """How many phases are to come; a guess where files may hold several."""
+
+
+def read_phases(source: str | Path, keep: Path | None = None) -> PhaseSource:
+    """The phases of a source.
+
+    Args:
+        source: `mp-api`, a Parquet or CSV file, a folder of CIF, POSCAR and extended XYZ files (searched through and
+            through), or one of those.
+        keep: Folder in which `mp-api` keeps what has arrived, so that nothing is asked for twice; None keeps nothing.
+
+    Raises:
+        InputError: There is no such file, or it is none of these; names the columns expected and found.
+    """
+    if str(source) == MP_API:
+        from matsearch.reference.materials_project import MaterialsProjectPhases
+
+        return MaterialsProjectPhases(keep)
+    path = Path(source)
+    if path.is_dir():
+        return FolderPhases(path)
+    if not path.is_file():
+        raise InputError(
+            f"no known phases at {path}: expected a Parquet or CSV file, a folder of crystal files, or {MP_API}"
+        )
+    return TablePhases(path) if path.suffix.lower() in _TABLES else FolderPhases(path)
+
+
+class TablePhases(PhaseSource):
+    """A Parquet or CSV file with one crystal a row.
+
+    The columns are `material_id` (or `id`), `lattice` ([6]: Å and degrees), `species` ([n_sites] symbols) and
+    `frac_coords` ([3 * n_sites]); or an id and `cif`, the text of one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.name = str(path)
+        found = self._columns()
+        self._id = next((one for one in (ID, *OTHER_IDS) if one in found), "")
+        is_csv = path.suffix.lower() == ".csv"
+        if self._id and not is_csv and set(SITES) <= set(found):
+            self._crystal: tuple[str, ...] = SITES
+        elif self._id and CIF in found:
+            self._crystal = (CIF,)
+        else:
+            by_sites = "" if is_csv else f"{', '.join((ID, *SITES))}; or "
+            raise InputError(f"{path} needs the columns {by_sites}{ID}, {CIF}; it has {', '.join(found) or 'none'}")
+        self.attribution = self._stated or f"Crystal structures: {path.name}; licence as its owner states."
+        self._require_unique_ids()
+
+    @property
+    def n_expected(self) -> int:
+        """Rows of the table."""
+        return len(self._ids)
+
+    def __iter__(self) -> Iterator[Phase]:
+        make = phase_structure if self._crystal == SITES else _from_cif
+        for number, row in enumerate(self._rows()):
+            yield self._ids[number], make(*row)
+
+    @cached_property
+    def _ids(self) -> list[str]:
+        if self._is_parquet:
+            import pyarrow.parquet as pq
+
+            return [str(one) for one in pq.read_table(self._path, columns=[self._id])[self._id].to_pylist()]
+        import pandas as pd
+
+        return pd.read_csv(self._path, usecols=[self._id], dtype=str)[self._id].fillna("").tolist()
+
+    @property
+    def _is_parquet(self) -> bool:
+        return self._path.suffix.lower() == ".parquet"
+
+    def _columns(self) -> list[str]:
+        self._stated = ""
+        try:
+            if not self._is_parquet:
+                import pandas as pd
+
+                return [str(name) for name in pd.read_csv(self._path, nrows=0).columns]
+            import pyarrow.parquet as pq
+
+            schema = pq.read_schema(self._path)
+        except (OSError, ValueError) as err:  # pyarrow and pandas: what cannot be read is a ValueError
+            raise InputError(f"cannot read {self._path}: {' '.join(str(err).split())}") from err
+        self._stated = (schema.metadata or {}).get(b"attribution", b"").decode()
+        return list(schema.names)
+
+    def _require_unique_ids(self) -> None:
+        twice = [one for one, count in Counter(self._ids).items() if count > 1 or one in ("", "None")]
+        if twice:
+            raise InputError(f"{self._path}: every row of {self._id} needs an id of its own, got {twice[0]!r} again")
+
+    def _rows(self) -> Iterator[tuple[Any, ...]]:
+        if not self._is_parquet:
+            import pandas as pd
+
+            for chunk in pd.read_csv(self._path, usecols=[CIF], dtype=str, chunksize=ROWS_AT_ONCE):
+                yield from ((text,) for text in chunk[CIF])
+            return
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(self._path) as file:
+            for batch in file.iter_batches(batch_size=ROWS_AT_ONCE, columns=list(self._crystal)):
+                yield from zip(*(batch.column(name).to_pylist() for name in self._crystal), strict=True)
+
+
+class FolderPhases(PhaseSource):
+    """Crystal files in a folder and those below it, or one file; ids are paths without the ending, `#2` for a second.
+
+    An id keeps the ending where two files differ in nothing else.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self._root = path if path.is_dir() else path.parent
+        if path.is_dir():
+            self._files = sorted(file for file in path.rglob("*") if _names_a_crystal(file.name) and file.is_file())
+        else:
+            self._files = [path]
+        if not self._files:
+            raise InputError(
+                f"{path} holds no crystal files; expected *{', *'.join(_ENDINGS)}, *POSCAR* or *CONTCAR*, "
+                "here or in folders below"
+            )
+        self.attribution = f"Crystal structures: {path.name}; licence as their owner states."
+
+    @property
+    def n_expected(self) -> int:
+        """Files: each may hold several phases."""
+        return len(self._files)
+
+    def __iter__(self) -> Iterator[Phase]:
+        stems = Counter(self._stem(file) for file in self._files)
+        for file in self._files:
+            stem = self._stem(file)
+            name = stem if stems[stem] == 1 else file.relative_to(self._root).as_posix()
+            for number, found in enumerate(read_structures(file), start=1):
+                checked = found if isinstance(found, Rejection) else _checked(found)
+                yield (name if number == 1 else f"{name}#{number}"), checked
+
+    def _stem(self, file: Path) -> str:
+        return file.relative_to(self._root).with_suffix("").as_posix()
+
+
+def _names_a_crystal(name: str) -> bool:
+    lower = name.lower()
+    return lower.endswith(_ENDINGS) or any(word in lower for word in _NAMES)
+
+
+def phase_structure(lattice: Sequence[float], species: Sequence[str], coords: Sequence[float]) -> Structure | Rejection:
+    """A crystal from lengths and angles [6] (Å, degrees), symbols [n_sites] and fractional coordinates [3 * n_sites].
+
+    Returns:
+        The crystal, with the axes of `Lattice.from_parameters`; a rejection `unreadable` where the numbers make none.
+    """
+    import numpy as np
+    from pymatgen.core import Lattice, Structure
+
+    try:
+        parameters = np.asarray(lattice, dtype=float)
+        positions = np.asarray(coords, dtype=float).reshape(-1, 3)
+        if parameters.shape != (6,) or len(positions) != len(species) or not len(species):
+            raise ValueError(f"expected 6 lattice parameters and 3 coordinates a site, {len(species)} sites")
+        if not (np.isfinite(parameters).all() and np.isfinite(positions).all()):
+            raise ValueError("lattice parameters and coordinates must be finite")
+        built = Lattice.from_parameters(*parameters.tolist())
+        if not built.volume > 0:  # NaN where the angles close no cell
+            raise ValueError(f"no cell has the lattice parameters {parameters.tolist()}")
+        return _checked(Structure(built, list(species), positions))
+    except (ValueError, TypeError, KeyError, AttributeError) as err:  # null cells of a table, unknown symbols
+        return _unreadable(err)
+
+
+def _from_cif(text: Any) -> Structure | Rejection:
+    from pymatgen.io.cif import CifParser
+
+    if not isinstance(text, str):
+        return Rejection(Stage.PARSE, "empty", "its row has no CIF")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # rounding, and occupancies that are checked below
+            structure: Structure = CifParser.from_str(text).parse_structures(primitive=False, on_error="raise")[0]
+    except Exception as err:  # noqa: BLE001 - the parser raises every kind of error on a broken text
+        return _unreadable(err)
+    return _checked(structure)
+
+
+def _checked(structure: Structure) -> Structure | Rejection:
+    """The crystal, if it has one known element a site."""
+    if not structure.is_ordered:
+        return Rejection(Stage.PARSE, "disordered", "it has partly occupied sites; choose an ordered cell")
+    if dummies := sorted({species.symbol for species in structure.species if species.symbol not in _symbols()}):
+        return Rejection(Stage.PARSE, "unknown_element", f"no element goes by {', '.join(dummies)}")
+    return structure
+
+
+@cache
+def _symbols() -> frozenset[str]:
+    from pymatgen.core import Element
+
+    return frozenset(element.value for element in Element)
+
+
+def _unreadable(err: Exception) -> Rejection:
+    said = " ".join(str(err).split())
+    return Rejection(Stage.PARSE, "unreadable", f"it is no crystal that could be read ({type(err).__name__}: {said})")
