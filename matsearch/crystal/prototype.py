@@ -58,16 +58,14 @@ def prototype_label(structure: Structure) -> str:
     for symprec in SYMPRECS:
         try:
             dataset = moyopy.MoyoDataset(cell, symprec=symprec)
+            descriptions = dataset.normalizer_wyckoff_positions().coset_representatives
         except ValueError:
             continue
         species = np.array(dataset.std_cell.numbers)
         counts = np.bincount(species)
         if _anonymous_formula(sorted(counts[counts > 0].tolist())) != formula:
             continue
-        letters = min(
-            _letters(species, counts, positions)
-            for _, positions in dataset.normalizer_wyckoff_positions().coset_representatives
-        )
+        letters = min(_letters(species, counts, positions) for _, positions in descriptions)
         return "_".join([formula, dataset.pearson_symbol, str(dataset.number), *(text for _, text in letters)])
     return f"{formula}_?"
 
