@@ -30,6 +30,10 @@ class MissingReferenceError(MatsearchError):
     """No hull of known phases exists for this potential or these elements."""
 
 
+class MixedHullError(MatsearchError):
+    """An energy of one potential was to be held against the hull of another; names both."""
+
+
 class BackendError(MatsearchError):
     """An LLM backend is broken (not: it wrote a bad crystal, which is a row)."""
 
