@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from matsearch.crystal.tokens import count_formula, ordered_symbols
+from matsearch.crystal.tokens import count_formula, is_element, ordered_symbols
 from matsearch.records import Rejection, Stage
 from matsearch.units import AMU_PER_A3_IN_G_PER_CM3
 
@@ -47,8 +47,8 @@ def check_structure(structure: Structure) -> Rejection | None:
     is missing too, `FALLBACK_RADIUS`.
 
     Returns:
-        A rejection of `Stage.CHECK` with the reason `not_finite`, `no_atoms`, `disordered`, `cell_edge`,
-        `zero_volume`, `density`, `overlapping_atoms` or `no_space_group`.
+        A rejection of `Stage.CHECK` with the reason `not_finite`, `no_atoms`, `disordered`, `unknown_element`,
+        `cell_edge`, `zero_volume`, `density`, `overlapping_atoms` or `no_space_group`.
     """
     matrix = np.asarray(structure.lattice.matrix, dtype=float)
     coords = np.asarray(structure.frac_coords, dtype=float).reshape(-1, 3)
@@ -61,6 +61,9 @@ def check_structure(structure: Structure) -> Rejection | None:
         return _rejection("no_atoms", "the structure has no atoms")
     if not structure.is_ordered:
         return _rejection("disordered", "sites are shared or partly empty")
+    for site, symbol in enumerate(ordered_symbols(structure)):
+        if not is_element(symbol):
+            return _rejection("unknown_element", f"site {site}: {symbol!r} is no element")
     return (
         _check_cell(structure, matrix)
         or _check_distances(structure, matrix, coords)
@@ -177,13 +180,26 @@ def _overlap(symbols: list[str], first: int, second: int, distance: float, limit
 
 
 def _check_symmetry(structure: Structure, coords: np.ndarray) -> Rejection | None:
+    try:
+        _space_group(structure, coords)
+    except ValueError as err:
+        return _rejection("no_space_group", f"none found within {SYMPREC:g} Å: {err}")
+    return None
+
+
+def space_group(structure: Structure) -> int:
+    """International number of the space group within `SYMPREC`.
+
+    Args:
+        structure: A valid one: `check_structure` found a space group.
+    """
+    return _space_group(structure, np.asarray(structure.frac_coords, dtype=float))
+
+
+def _space_group(structure: Structure, coords: np.ndarray) -> int:
     import moyopy
 
     cell = moyopy.Cell(
         structure.lattice.matrix.tolist(), (coords - np.floor(coords)).tolist(), [site.specie.Z for site in structure]
     )
-    try:
-        moyopy.MoyoDataset(cell, symprec=SYMPREC)
-    except ValueError as err:
-        return _rejection("no_space_group", f"none found within {SYMPREC:g} Å: {err}")
-    return None
+    return int(moyopy.MoyoDataset(cell, symprec=SYMPREC).number)
