@@ -4,10 +4,12 @@ import time
 
 import numpy as np
 import pytest
-from pymatgen.core import Lattice, Structure
+from pymatgen.core import DummySpecies, Lattice, Structure
 
 from matsearch.crystal import checks
+from matsearch.crystal.charges import check_charges
 from matsearch.crystal.checks import check_space, check_structure
+from matsearch.crystal.files import read_structures
 from matsearch.records import Stage
 
 
@@ -90,6 +92,117 @@ def test_disorder_is_not_valid():
 def test_elements_without_an_atomic_radius_are_checked_by_the_fallback(symbol):
     assert reason(Structure(Lattice.cubic(5), [symbol], [[0, 0, 0]])) is None
     assert reason(Structure(Lattice.cubic(5), [symbol] * 2, [[0, 0, 0], [0.1, 0, 0]])) == "overlapping_atoms"
+
+
+def test_a_site_without_an_element_is_a_reason():
+    assert reason(Structure(Lattice.cubic(4), [DummySpecies("X")], [[0, 0, 0]])) == "unknown_element"
+    assert reason(Structure(Lattice.cubic(4), [], [])) == "no_atoms"
+
+
+@pytest.mark.parametrize("hydrogen", ["H", "D"])
+def test_hydrogen_is_checked_by_its_own_radius(hydrogen):
+    # H 0.25 Å: no two nearer than 0.6 Å (H2 has 0.74); O 0.60 Å: O-H no nearer than 0.775 Å (water has 0.96).
+    def pair(first: str, second: str, distance: float) -> str | None:
+        return reason(Structure(Lattice.cubic(5), [first, second], [[0, 0, 0], [distance / 5, 0, 0]]))
+
+    assert pair(hydrogen, hydrogen, 0.74) is None
+    assert pair(hydrogen, hydrogen, 0.59) == "overlapping_atoms"
+    assert pair("O", hydrogen, 0.96) is None
+    assert pair("O", hydrogen, 0.77) == "overlapping_atoms"
+
+
+CIF = """data_ice
+_cell_length_a 4.5
+_cell_length_b 4.5
+_cell_length_c 4.5
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 90
+_symmetry_space_group_name_H-M 'P 1'
+loop_
+_atom_site_label
+_atom_site_type_symbol
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+_atom_site_occupancy
+O1 O 0.0 0.0 0.0 1
+H1 {symbol} 0.213 0.0 0.0 {occupancy}
+H2 {symbol} 0.0 0.213 0.0 1
+"""
+
+
+@pytest.mark.parametrize("symbol", ["H", "D"])
+def test_a_cif_with_hydrogen_or_deuterium_is_valid(symbol, tmp_path):
+    path = tmp_path / "ice.cif"
+    path.write_text(CIF.format(symbol=symbol, occupancy="1"))
+    (structure,) = read_structures(path)
+    assert isinstance(structure, Structure)
+    assert len(structure) == 3
+    assert check_structure(structure) is None
+    assert check_charges(structure) is None
+
+
+def test_a_disordered_cif_is_a_rejection(tmp_path):
+    path = tmp_path / "ice.cif"
+    path.write_text(CIF.format(symbol="H", occupancy="0.5"))
+    (found,) = read_structures(path)
+    rejection = check_structure(found) if isinstance(found, Structure) else found
+    assert rejection is not None
+    assert rejection.reason == "disordered"
+
+
+@pytest.mark.parametrize("symbol", ["Po", "Si", "W", "Cs"])
+def test_a_crystal_of_one_atom_is_valid(symbol):
+    # Its images are its only neighbours.
+    assert reason(Structure(Lattice.cubic(3.3), [symbol], [[0.3, 0.7, -5.2]])) is None
+
+
+def test_a_void_is_refused_by_density_alone():
+    # An atom far from all others is within the rule as long as the cell's density is: no largest distance is set.
+    def molecule(edge: float) -> str | None:
+        return reason(Structure(Lattice.cubic(edge), ["Na", "Cl"], [[0, 0, 0], [2.4 / edge, 0, 0]]))
+
+    assert molecule(6) is None
+    assert molecule(20) is None  # 0.0121 g/cm^3
+    assert molecule(22) == "density"  # 0.0091 g/cm^3
+    # Light and heavy atoms as far apart: it is the mass that counts here.
+    assert reason(Structure(Lattice.cubic(20), ["U"], [[0, 0, 0]])) is None
+    assert reason(Structure(Lattice.cubic(20), ["H"], [[0, 0, 0]])) == "density"
+
+
+def test_the_least_mass_density_binds_before_the_least_number_of_atoms():
+    # 1e-5 U/Å^3 are 0.004 g/cm^3: the lower limit of the atomic density is never the first to be met.
+    rejection = check_structure(Structure(Lattice.cubic(35), ["U"], [[0, 0, 0]]))
+    assert rejection is not None
+    assert rejection.reason == "density"
+    assert "g/cm^3" in rejection.detail
+
+
+@pytest.mark.parametrize(("edge", "expected"), [(1.01, "density"), (0.99, "cell_edge"), (100.5, "cell_edge")])
+def test_cells_at_the_limits_of_the_edges(edge, expected):
+    assert reason(Structure(Lattice.orthorhombic(edge, 3, 3), ["W"], [[0, 0, 0]])) == expected
+
+
+@pytest.mark.parametrize("angle", [1.0, 5.0, 175.0, 179.0])
+def test_flat_angles_are_judged_by_the_distances_they_make(angle):
+    # 100 Å long vectors at 5 degrees differ by 8.7 Å: room for an atom. Short ones overlap.
+    lattice = Lattice.from_parameters(90, 90, 5, 90, 90, angle)
+    room = 90 * 2 * np.sin(np.radians(min(angle, 180 - angle)) / 2)
+    expected = None if room > 0.35 + 2.6 else "overlapping_atoms"
+    assert reason(Structure(lattice, ["Cs"], [[0, 0, 0]])) == expected
+
+
+def test_120_atoms_take_milliseconds():
+    grid = np.stack(np.meshgrid(*[np.arange(5)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)[:120] / 5
+    rng = np.random.default_rng(2)
+    structure = Structure(Lattice.cubic(15), ["Na", "Cl"] * 60, grid + rng.normal(0, 0.004, (120, 3)))
+    assert reason(structure) is None
+    start = time.perf_counter()
+    for _ in range(5):
+        check_structure(structure)
+    # Measured: 3 ms each.
+    assert time.perf_counter() - start < 1
 
 
 def test_charged_species_are_checked_as_their_elements():
