@@ -6,10 +6,11 @@ Unknown keys are refused by name. Later sources win: defaults, preset, file, `--
 from __future__ import annotations
 
 import difflib
+import glob
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -131,6 +132,18 @@ class PotentialSettings(Section):
     device: str = "auto"
 
 
+class ReferenceSettings(Section):
+    """`[reference]`: the known phases that span the hull and that are not new.
+
+    Attributes:
+        path: Folder of a reference made by `matsearch reference build`; the shipped one if left out.
+        extra: Files, folders or patterns such as `"my_phases/*.cif"`: phases that are added, relaxed by the campaign.
+    """
+
+    path: str | None = Field(default=None, min_length=1)
+    extra: list[Annotated[str, Field(min_length=1)]] = []
+
+
 class ObjectiveSettings(Section):
     """One of `[[objectives]]`.
 
@@ -167,6 +180,7 @@ class CampaignConfig(Section):
     search: SearchSettings = SearchSettings()
     potential: PotentialSettings = PotentialSettings()
     relax: RelaxSettings = RelaxSettings()
+    reference: ReferenceSettings = ReferenceSettings()
     objectives: list[ObjectiveSettings] = Field(
         default=[ObjectiveSettings(name="energy_above_hull", direction="min")], min_length=1
     )
@@ -359,6 +373,12 @@ def _with_absolute_paths(config: CampaignConfig, folder: Path) -> CampaignConfig
             return module(value)  # a function, not a file
         return str(folder / value)
 
+    def absolute_pattern(pattern: str) -> str:
+        """The folder's own name is no pattern, whatever signs it holds."""
+        expanded = Path(pattern).expanduser()
+        is_file = (folder / expanded).exists()
+        return str(folder / expanded if is_file else Path(glob.escape(str(folder))) / expanded)
+
     llms = []
     for llm in config.llm:
         backend = module(llm.backend)
@@ -376,7 +396,16 @@ def _with_absolute_paths(config: CampaignConfig, folder: Path) -> CampaignConfig
         else module(config.potential.name)
     )
     potential = config.potential.model_copy(update={"name": name})
-    return config.model_copy(update={"llm": llms, "objectives": objectives, "potential": potential})
+    path, extra = config.reference.path, config.reference.extra
+    reference = config.reference.model_copy(
+        update={
+            "path": None if path is None else str(folder / Path(path).expanduser()),
+            "extra": [absolute_pattern(pattern) for pattern in extra],
+        }
+    )
+    return config.model_copy(
+        update={"llm": llms, "objectives": objectives, "potential": potential, "reference": reference}
+    )
 
 
 def changeable_options(config: CampaignConfig) -> set[str]:

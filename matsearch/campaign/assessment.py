@@ -12,11 +12,10 @@ from typing import Any
 from matsearch.campaign.parts import HULL, Parts
 from matsearch.campaign.progress import Progress
 from matsearch.campaign.relaxations import Relaxations
-from matsearch.campaign.rows import candidate_of, relaxation_row, relaxed_of, score_row
+from matsearch.campaign.rows import candidate_of, relaxation_key, relaxation_row, relaxed_of, score_row
 from matsearch.campaign.threads import torch_threads
-from matsearch.crystal.identity import structure_hash
 from matsearch.objectives.base import Objective, evaluate_objective, unconverged_detail
-from matsearch.records import Candidate, Individual, Rejection, Relaxed, Score, Stage, content_hash
+from matsearch.records import Candidate, Individual, Rejection, Relaxed, Score, Stage
 from matsearch.store import RunStore
 
 SCORED_TOGETHER = 64
@@ -71,7 +70,7 @@ class Assessment:
     def enter(self, row: sqlite3.Row) -> None:
         """Line up the candidate of a row of `candidates`; results that the store holds are taken from there."""
         number, candidate = row["id"], candidate_of(row)
-        key = content_hash([structure_hash(candidate.structure), self._parts.potential.name, self._parts.protocol])
+        key = relaxation_key(candidate.structure, self._parts.potential.name, self._parts.protocol)
         self._candidates[number], self._keys[number] = candidate, key
         if key in self._holders:
             self._holders[key].append(number)  # one relaxation serves both
@@ -119,7 +118,7 @@ class Assessment:
         """Go on with a relaxation as it is stored, so that a continued run sees the same numbers."""
         row = self._store.row("SELECT * FROM relaxations WHERE key = ?", self._keys[number])
         assert row is not None, "it was found, or has just been written"
-        result = relaxed_of(row, self._candidates[number], self._parts.potential.name)
+        result = relaxed_of(row, self._candidates[number].structure, self._parts.potential.name)
         if isinstance(result, Relaxed) and not result.converged:
             result = Rejection(Stage.RELAX, "unconverged", unconverged_detail(result))
         if isinstance(result, Rejection):

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from matsearch.campaign import extra
 from matsearch.campaign.ledger import Ledger
 from matsearch.campaign.loop import Interrupted, Loop
 from matsearch.campaign.parts import Parts, versions
@@ -103,7 +104,8 @@ class Campaign:
     def _agree_with_folder(self, *, budget_was_set: bool) -> None:
         """Continue a folder only if it holds this very campaign; budgets may change where they were set on purpose."""
         with RunStore(self.run_dir, writable=False) as store:
-            old, self.status = store.config, store.meta.get("status", "new")
+            data, self.status = store.config, store.meta.get("status", "new")
+        old = resolve_config(data, str(self.run_dir)).plain()  # with what an earlier version did not know
         new = self.config.plain()
         free = changeable_options(self.config) | ({"budget"} if budget_was_set else set())
         changed = [line for line in differences(old, new) if not _is_one_of(line.partition(": ")[0], free)]
@@ -128,14 +130,14 @@ class Campaign:
         try:
             if not is_run_dir(self.run_dir):
                 parts.seed_phases()  # a space without any is said before there is a folder
-                RunStore.create(self.run_dir, *self._first_records())
+                RunStore.create(self.run_dir, *self._first_records(parts))
             with RunStore(self.run_dir, writable=True) as store, _stop_on_signal(progress) as stopping:
                 self._continue(store, parts, progress, stopping)
         finally:
             parts.close()
         return self
 
-    def _first_records(self) -> tuple[dict[str, str], dict[str, str]]:
+    def _first_records(self, parts: Parts) -> tuple[dict[str, str], dict[str, str]]:
         """Meta rows and files that stand before any work starts."""
         config, found = self.config.plain(), versions()
         meta = {
@@ -143,6 +145,8 @@ class Campaign:
             "versions": json.dumps(found),
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "status": "new",
+            "reference_hash": parts.reference_hash(),
+            extra.META: extra.extra_text(extra.read_extra(parts), parts),
         }
         resolved = json.dumps({"config": config, "versions": found}, indent=2)
         return meta, {"campaign.toml": self._source, "resolved.json": resolved + "\n"}
@@ -153,11 +157,17 @@ class Campaign:
         directions = {goal.name: goal.direction for goal in parts.goals}
         described = [{**one, "direction": directions.get(one["name"], one["direction"])} for one in described]
         store.set_meta("objectives", json.dumps(described))
-        if parts.reference is not None:
-            store.set_meta("attribution", parts.reference.attribution)
+        if store.meta.get("reference_hash", now := parts.reference_hash()) != now:
+            raise ConfigError(
+                f"the known phases of {parts.potential.name} are not those that {self.run_dir} began with; continue "
+                "with the versions in resolved.json and the folder of [reference] path as it was, or start a new run"
+            )
         store.set_meta("status", "running")
         ledger = Ledger(self.config.budget, earlier_hours=float(store.meta.get("hours", "0")))
         try:
+            parts = extra.add_extra(store, parts, progress, stopping.is_set)
+            if parts.reference is not None:
+                store.set_meta("attribution", f"{parts.reference.attribution}{extra.attribution(store)}")
             self.status = Loop(store, parts, ledger, progress, stopping.is_set).run()
         except (Interrupted, KeyboardInterrupt) as stop:
             self.status = "interrupted"
@@ -199,7 +209,7 @@ class Campaign:
         """Try every part once, without a run folder: one prompt, two relaxation steps.
 
         Returns:
-            `prompt` (the first one as text), `relaxation` (a line), `backends`, `objectives`, `seeds`.
+            `prompt` (the first one as text), `relaxation` (a line), `backends`, `objectives`, `seeds`, `extra phases`.
 
         Raises:
             MatsearchError: Something is wrong or broken.
@@ -212,6 +222,7 @@ class Campaign:
             for backend in parts.backends:
                 backend.check()
             phases = parts.seed_phases()
+            n_extra = len(extra.read_extra(parts))
             members = tuple(
                 Individual(Candidate(i, phase.structure, 0, "seed"), phase.structure, phase.energy_above_hull, {})
                 for i, phase in enumerate(phases[: self.config.search.parents_per_prompt])
@@ -234,6 +245,7 @@ class Campaign:
             "backends": [f"{llm.backend} ({llm.model})" for llm in self.config.llm],
             "objectives": [objective.name for objective in parts.objectives],
             "seeds": len(phases),
+            "extra phases": n_extra,
         }
 
 

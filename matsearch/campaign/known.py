@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from matsearch.crystal.identity import KnownStructures
@@ -16,12 +17,20 @@ if TYPE_CHECKING:
 class Identity:
     """Judges novelty and uniqueness; judged in the order of the candidates, so that the first one counts."""
 
-    def __init__(self, reference: Reference | None) -> None:
+    def __init__(self, reference: Reference | None, also_known: Sequence[tuple[str, Structure]] = ()) -> None:
+        """Remember no candidate yet.
+
+        Args:
+            reference: The known phases, if there are any.
+            also_known: Id and crystal of more of them.
+        """
         self._reference = reference
         self._loaded: set[str] = set()
         self._phases: KnownStructures[str] = KnownStructures()
         self._proposed: KnownStructures[int] = KnownStructures()
         self._relaxed: KnownStructures[int] = KnownStructures()
+        for phase_id, structure in also_known:
+            self._phases.add(phase_id, structure)
 
     def add_proposed(self, candidate_id: int, structure: Structure) -> None:
         """Remember a candidate as proposed."""
@@ -50,7 +59,7 @@ class Identity:
 
     def _known_phase(self, structure: Structure) -> str | None:
         if self._reference is None:
-            return None
+            return self._phases.match(structure)
         formula = structure.composition.reduced_formula
         if formula not in self._loaded:
             self._loaded.add(formula)

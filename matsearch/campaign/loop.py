@@ -61,7 +61,7 @@ class Loop:
         self._ledger = ledger
         self._progress = progress
         self._stopping = stopping
-        self._identity = Identity(parts.reference)
+        self._identity = Identity(parts.reference, parts.also_known)
         self._requests = Requests(store, parts, ledger, progress)
         self._assessment = Assessment(store, parts, progress)
         self._asked: dict[int, Asked] = {}

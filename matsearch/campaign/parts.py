@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import platform
 import sys
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from matsearch.campaign.seeds import choose_seeds
 from matsearch.config import CampaignConfig, composition_elements
 from matsearch.errors import ConfigError, MissingReferenceError
 from matsearch.llm.base import Backend, load_backend
 from matsearch.objectives.base import Objective, ObjectiveContext, load_objective
 from matsearch.potential.base import Potential, load_potential
 from matsearch.propose.proposer import Proposer, Space
+from matsearch.records import Relaxed, content_hash
 from matsearch.reference.known import Phase, Reference, load_reference
 from matsearch.relaxation.relaxer import protocol
 from matsearch.search import Goal
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
 
 HULL = "energy_above_hull"
 VERSIONED = (
@@ -35,6 +43,7 @@ class Parts:
             but not under pressure: the hull is that at zero pressure.
         goals: What selection sees: the configured objectives only.
         protocol: What, with structure and potential, determines a relaxation.
+        also_known: Id and crystal of phases that no hull holds and that are not new all the same.
     """
 
     config: CampaignConfig
@@ -45,6 +54,7 @@ class Parts:
     objectives: list[Objective]
     goals: list[Goal]
     protocol: dict[str, Any]
+    also_known: Sequence[tuple[str, Structure]] = ()
 
     @classmethod
     def build(cls, config: CampaignConfig) -> Parts:
@@ -61,69 +71,61 @@ class Parts:
             )
         potential = load_potential(config.potential.name, config.potential.device)
         reference = _reference(potential.name, config)
-        context = ObjectiveContext(potential=potential, reference=reference)
-        wanted = {setting.name: load_objective(setting.name, context) for setting in config.objectives}
-        goals = [
-            Goal(wanted[setting.name].name, setting.direction or wanted[setting.name].direction, setting.weight)
-            for setting in config.objectives
-        ]
-        names = [objective.name for objective in wanted.values()]
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise ConfigError(f"[[objectives]] holds two objectives that are called {', '.join(sorted(twice))}")
-        objectives = [objective for objective in wanted.values() if objective.name != HULL]
-        if reference is not None and not config.relax.pressure_gpa:
-            # The hull first: it is the cheapest, and what lies far below it needs no other score.
-            objectives.insert(0, wanted.get(HULL) or load_objective(HULL, context))
+        objectives, goals = _objectives(config, potential, reference)
         space = Space(
             frozenset(config.space.elements) if config.space.elements else None,
             config.space.max_atoms,
             config.space.composition,
         )
+        units = {objective.name: objective.unit for objective in objectives}
         sought = tuple(
-            {"name": goal.name, "unit": objective.unit, "direction": goal.direction}
-            for goal, objective in zip(goals, wanted.values(), strict=True)
+            {"name": goal.name, "unit": units[goal.name], "direction": goal.direction}
+            for goal in goals
             if goal.name != HULL
         )
         proposer = Proposer(space, sought, config.search.show, config.search.show_scores, config.seed)
         return cls(config, backends, proposer, potential, reference, objectives, goals, protocol(config.relax))
 
+    def with_phases(self, settled: Sequence[tuple[str, Relaxed]], unsettled: Sequence[tuple[str, Structure]]) -> Parts:
+        """The same parts, with more known phases.
+
+        Args:
+            settled: Id and relaxed crystal of those that join the hull.
+            unsettled: Id and crystal of those that are only known.
+        """
+        reference = self.reference
+        if reference is None or not settled:
+            return replace(self, also_known=[*self.also_known, *unsettled])
+        reference = reference.extended(settled)
+        objectives, _ = _objectives(self.config, self.potential, reference)
+        return replace(self, reference=reference, objectives=objectives, also_known=[*self.also_known, *unsettled])
+
+    def reference_hash(self) -> str:
+        """What the known phases and their energies are, in short; empty where there are none."""
+        if self.reference is None:
+            return ""
+        phases = self.reference.phases
+        digest = hashlib.sha256("\n".join(phases["id"]).encode())
+        digest.update(phases["energy_per_atom"].to_numpy().round(6).tobytes())
+        return content_hash([self.reference.potential, len(phases), digest.hexdigest()])
+
     def seed_phases(self) -> list[Phase]:
-        """The known phases that start the search: metastable ones in the space, one a formula, drawn with the seed.
+        """The known phases that start the search.
 
         Raises:
             ConfigError: There is none.
         """
-        import random
-
-        from pymatgen.core import Composition
-
         space = self.config.space
         if self.reference is None:
             return []
-        pool = self.reference.select(space.elements, space.max_atoms)
-        if space.composition is not None:
-            # Never the target itself: compounds of the same stoichiometry pattern show what it may look like.
-            target = Composition(space.composition)
-            everything = self.reference.select(None, space.max_atoms)
-            pool = [
-                phase
-                for phase in everything
-                if Composition(phase.formula).anonymized_formula == target.anonymized_formula
-                and Composition(phase.formula).reduced_formula != target.reduced_formula
-            ]
-        lowest: dict[str, Phase] = {}
-        for phase in pool:
-            if phase.energy_above_hull <= 0.1:
-                lowest.setdefault(phase.formula, phase)
-        if not lowest and space.composition is None:
+        phases = choose_seeds(self.reference, space, self.config.search.n_seeds, self.config.seed)
+        if not phases and space.composition is None:
             raise ConfigError(
                 f"no known phase with elements {', '.join(space.elements or ['any'])} and at most {space.max_atoms} "
                 f"atoms to start from; widen [space]. The reference of {self.reference.potential} covers "
                 f"{', '.join(sorted(self.reference.elements))}"
             )
-        phases = list(lowest.values())
-        random.Random(f"{self.config.seed}/seeds").shuffle(phases)
-        return phases[: self.config.search.n_seeds]
+        return phases
 
     def close(self) -> None:
         """Give back what the backends hold."""
@@ -131,17 +133,43 @@ class Parts:
             backend.close()
 
 
+def _objectives(
+    config: CampaignConfig, potential: Potential, reference: Reference | None
+) -> tuple[list[Objective], list[Goal]]:
+    """What candidates are scored for, the hull included where there is one, and what of that is sought.
+
+    Raises:
+        ConfigError: A name is unknown, or two objectives go by one.
+    """
+    context = ObjectiveContext(potential=potential, reference=reference)
+    wanted = {setting.name: load_objective(setting.name, context) for setting in config.objectives}
+    goals = [
+        Goal(wanted[setting.name].name, setting.direction or wanted[setting.name].direction, setting.weight)
+        for setting in config.objectives
+    ]
+    names = [objective.name for objective in wanted.values()]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ConfigError(f"[[objectives]] holds two objectives that are called {', '.join(sorted(twice))}")
+    objectives = [objective for objective in wanted.values() if objective.name != HULL]
+    if reference is not None and not config.relax.pressure_gpa:
+        # The hull first: it is the cheapest, and what lies far below it needs no other score.
+        objectives.insert(0, wanted.get(HULL) or load_objective(HULL, context))
+    return objectives, goals
+
+
 def _reference(potential: str, config: CampaignConfig) -> Reference | None:
     """Known phases in this potential's own energies, checked against the space.
 
     Raises:
-        MissingReferenceError: There are none, and the campaign asks for the hull.
+        MissingReferenceError: There are none, and the campaign asks for the hull or names their folder.
+        MixedHullError: Those in the folder that it names are another potential's.
         ConfigError: They do not cover the elements asked for.
     """
+    folder = config.reference.path
     try:
-        reference = load_reference(potential)
+        reference = load_reference(potential) if folder is None else load_reference(potential, Path(folder))
     except MissingReferenceError:
-        if any(setting.name == HULL for setting in config.objectives):
+        if folder is not None or any(setting.name == HULL for setting in config.objectives):
             raise
         return None
     wanted = set(config.space.elements or ())

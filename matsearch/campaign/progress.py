@@ -26,5 +26,8 @@ class Progress:
             best: First of the population.
         """
 
+    def say(self, line: str) -> None:
+        """Something that the user should know of."""
+
     def stopping(self) -> None:
         """The user asked to stop; what is in flight is finished first."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from matsearch.crystal.identity import structure_hash
 from matsearch.crystal.text import from_json, to_json
 from matsearch.records import Candidate, Completion, Prompt, Rejection, Relaxed, Score, Stage, Usage, content_hash
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
 
 
 def reply_key(prompt: Prompt, identity: dict[str, Any]) -> str:
@@ -56,6 +60,11 @@ def candidate_of(row: sqlite3.Row) -> Candidate:
     )
 
 
+def relaxation_key(structure: Structure, potential: str, protocol: dict[str, Any]) -> str:
+    """What a relaxation is stored under."""
+    return content_hash([structure_hash(structure), potential, protocol])
+
+
 def relaxation_row(key: str, result: Relaxed | Rejection, seconds: float) -> dict[str, Any]:
     """A finished relaxation as a row of `relaxations`."""
     if isinstance(result, Rejection):
@@ -72,8 +81,8 @@ def relaxation_row(key: str, result: Relaxed | Rejection, seconds: float) -> dic
     }
 
 
-def relaxed_of(row: sqlite3.Row, candidate: Candidate, potential: str) -> Relaxed | Rejection:
-    """The relaxation in a row of `relaxations`."""
+def relaxed_of(row: sqlite3.Row, initial: Structure, potential: str) -> Relaxed | Rejection:
+    """The relaxation of a structure in a row of `relaxations`."""
     if row["structure"] is None:
         return Rejection(Stage.RELAX, row["reason"], row["detail"] or "")
     return Relaxed(
@@ -83,7 +92,7 @@ def relaxed_of(row: sqlite3.Row, candidate: Candidate, potential: str) -> Relaxe
         n_steps=row["n_steps"],
         max_force=row["max_force"],
         max_stress=row["max_stress"],
-        initial=candidate.structure,
+        initial=initial,
         potential=potential,
     )
 

@@ -88,12 +88,13 @@ class Lines(Progress):
         self._counts: collections.Counter[str] = collections.Counter()
         self._best: Individual | None = None
 
-    def _say(self, line: str) -> None:
+    def say(self, line: str) -> None:
+        """Print it, with the time that has passed."""
         print(f"[{time.monotonic() - self._started:6.0f} s] {line}", file=sys.stderr, flush=True)
 
     def start(self, what: str, total: int) -> None:
         """Name the phase."""
-        self._say(f"{what}: {total}")
+        self.say(f"{what}: {total}")
 
     def told(self, n_told: int, generation: int, outcomes: Sequence[Outcome], best: Individual | None) -> None:  # noqa: ARG002 - a hook
         """Count; speak when a generation is over."""
@@ -104,7 +105,7 @@ class Lines(Progress):
             self._counts["rejected" if isinstance(outcome.result, Rejection) else "scored"] += 1
 
     def _close(self) -> None:
-        self._say(
+        self.say(
             f"generation {self._generation}: {self._counts.total()} proposed, {self._counts['scored']} scored"
             f"{_best_text(self._best)}"
         )
@@ -112,7 +113,7 @@ class Lines(Progress):
 
     def stopping(self) -> None:
         """Say that Ctrl-C was heard."""
-        self._say("stopping after what is in flight; Ctrl-C again stops at once")
+        self.say("stopping after what is in flight; Ctrl-C again stops at once")
 
     def end(self) -> None:
         """Speak for the last generation."""
@@ -140,6 +141,10 @@ class Bars(Progress):
             if self._seeds is not None:
                 self._display.update(self._seeds, completed=self._display.tasks[self._seeds].total)
             self._proposals = task
+
+    def say(self, line: str) -> None:
+        """Print it above the bars."""
+        self._display.console.print(line, markup=False)
 
     def stopping(self) -> None:
         """Say that Ctrl-C was heard."""

@@ -51,7 +51,7 @@ def run(
 
 
 def _print_dry_run(found: dict[str, object]) -> None:
-    for name in ("backends", "objectives", "seeds", "relaxation"):
+    for name in ("backends", "objectives", "seeds", "extra phases", "relaxation"):
         value = found[name]
         typer.echo(f"{name}: {', '.join(map(str, value)) if isinstance(value, list) else value}")
     typer.echo("first prompt:")

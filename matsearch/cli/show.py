@@ -52,6 +52,8 @@ def show(
     for score in scores:
         value = f"rejected, {score['reason']}" if score["value"] is None else f"{score['value']:.6g} {score['unit']}"
         typer.echo(f"{score['objective']}: {value}")
+    if row["matched_known"]:
+        typer.echo(f"relaxed, it matches the known phase {row['matched_known']}")
     fate = f"{row['stage']}" + (f", {row['reason']}: {row['detail']}" if row["reason"] else "")
     typer.echo(f"fate: {fate}" + (f" ({row['add_status']})" if row["add_status"] else ""))
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast, get_args
 
-from matsearch.errors import ConfigError, MatsearchError
+from matsearch.errors import ConfigError, MatsearchError, MixedHullError
 from matsearch.plugins import entry_point_names, resolve
 from matsearch.potential import Potential
 from matsearch.records import Direction, Rejection, Relaxed, Score, Stage
@@ -66,10 +66,20 @@ class ObjectiveContext:
     Attributes:
         potential: The potential they were relaxed on.
         reference: The known phases on that potential; None for those the package ships, loaded when they are needed.
+
+    Raises:
+        MixedHullError: The reference is another potential's.
     """
 
     potential: Potential
     reference: Reference | None = None
+
+    def __post_init__(self) -> None:
+        if self.reference is not None and self.reference.potential != self.potential.name:
+            raise MixedHullError(
+                f"the reference holds energies of {self.reference.potential}, but the structures are relaxed on "
+                f"{self.potential.name}; give the reference of {self.potential.name}"
+            )
 
 
 class FunctionObjective(Objective):

@@ -19,8 +19,8 @@ class Spending:
         cached_tokens: Part of `prompt_tokens`.
         reasoning_tokens: Part of `completion_tokens`.
         reply_seconds: Summed over replies; requests overlap, so this is not wall time.
-        relaxations: Structures relaxed, those of seeds included.
-        seed_relaxations: Those of seeds.
+        relaxations: Structures relaxed, those of seeds and of the user's extra phases included.
+        seed_relaxations: Those of seeds and extra phases.
         relaxation_steps: Optimiser steps of relaxations that ended in a structure.
         relaxation_seconds: Wall time of relaxations.
         score_seconds: Wall time of objectives.
@@ -58,7 +58,8 @@ def spending(store: RunStore) -> Spending:
     )
     (relaxed,) = store.rows(
         "SELECT COUNT(*) AS relaxations, "
-        "COALESCE(SUM(key IN (SELECT relaxation_key FROM candidates WHERE proposal_id IS NULL)), 0) "
+        "COALESCE(SUM(key IN (SELECT relaxation_key FROM candidates WHERE proposal_id IS NULL) OR key IN "
+        "(SELECT value ->> 'relaxation_key' FROM json_each((SELECT value FROM meta WHERE key = 'extra_phases')))), 0) "
         "AS seed_relaxations, "
         "COALESCE(SUM(n_steps), 0) AS relaxation_steps, COALESCE(SUM(seconds), 0.0) AS relaxation_seconds "
         "FROM relaxations"

@@ -28,10 +28,12 @@ class Spring(Potential):
 
 
 class FlatReference:
-    def energy_above_hull(self, composition, energy_per_atom):
-        if "Mg" in composition:
+    potential = "spring"
+
+    def height(self, relaxed):
+        if "Mg" in relaxed.structure.composition:
             return Rejection(Stage.SCORE, "no_reference", "Mg is not covered")
-        return energy_per_atom
+        return relaxed.energy_per_atom
 
 
 class TestBuiltIns(ObjectiveContract):
