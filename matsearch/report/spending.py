@@ -58,9 +58,9 @@ def spending(store: RunStore) -> Spending:
     )
     (relaxed,) = store.rows(
         "SELECT COUNT(*) AS relaxations, "
-        "COALESCE(SUM(key IN (SELECT relaxation_key FROM candidates WHERE proposal_id IS NULL) OR key IN "
-        "(SELECT value ->> 'relaxation_key' FROM json_each((SELECT value FROM meta WHERE key = 'extra_phases')))), 0) "
-        "AS seed_relaxations, "
+        "COALESCE(SUM(key IN (SELECT relaxation_key FROM candidates WHERE proposal_id IS NULL) OR key IN ("
+        "SELECT json_extract(value, '$.relaxation_key') "
+        "FROM json_each((SELECT value FROM meta WHERE key = 'extra_phases')))), 0) AS seed_relaxations, "
         "COALESCE(SUM(n_steps), 0) AS relaxation_steps, COALESCE(SUM(seconds), 0.0) AS relaxation_seconds "
         "FROM relaxations"
     )

@@ -1,5 +1,6 @@
 """The examples are run, not only shown."""
 
+import json
 import runpy
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 import matsearch as ms
 from matsearch.config import load_config
+from matsearch.store import RunStore
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -50,3 +52,11 @@ def test_the_custom_objective_script_runs_as_written(tmp_path, monkeypatch, caps
 def test_matllmsearch_v1_runs_with_compact_prompts(tmp_path):
     frame = small(EXAMPLES / "matllmsearch_v1.toml", tmp_path).run().candidates()
     assert set(frame.loc[frame["generation"] == 1, "operator"]) == {"crossover"}
+
+
+def test_a_phase_of_ones_own_is_relaxed_and_known(tmp_path):
+    campaign = small(EXAMPLES / "own_phases.toml", tmp_path).run()
+    with RunStore(campaign.run_dir, writable=False) as store:
+        (own,) = json.loads(store.meta["extra_phases"])
+        row = store.row("SELECT converged FROM relaxations WHERE key = ?", own["relaxation_key"])
+    assert own["id"] == "extra/fluorite_TiO2" and row["converged"] == 1

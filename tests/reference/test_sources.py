@@ -26,7 +26,9 @@ KEY = "k3y" * 10
 
 
 def rock_salt(a: float = 5.64) -> Structure:
-    return Structure.from_spacegroup("Fm-3m", Lattice.cubic(a), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    corners = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
+    centres = [[0.5, 0.5, 0.5], [0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5]]
+    return Structure(Lattice.cubic(a), ["Na"] * 4 + ["Cl"] * 4, corners + centres)
 
 
 def sites_row(phase_id: str, structure: Structure) -> dict[str, Any]:
@@ -160,7 +162,7 @@ class FakeApi:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
 
     def answer(self, path: str, query: dict[str, list[str]], key: str | None) -> tuple[int, Any]:
         if status := self.fail(path, query):
