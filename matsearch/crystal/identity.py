@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
+from matsearch.crystal.fingerprint import fingerprint as fingerprint_of
+from matsearch.crystal.mapping import ANGLE_TOL, LENGTH_TOL, SITE_TOL, ReducedCell, proven
 from matsearch.crystal.tokens import ordered_symbols
 from matsearch.records import content_hash
 
@@ -46,7 +49,7 @@ def structure_matcher() -> Any:
     """StructureMatcher of pymatgen with the tolerances by which this project calls two crystals the same."""
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
-    return StructureMatcher(ltol=0.2, stol=0.3, angle_tol=5)
+    return StructureMatcher(ltol=LENGTH_TOL, stol=SITE_TOL, angle_tol=ANGLE_TOL)
 
 
 class KnownStructures(Generic[Id]):
@@ -54,6 +57,10 @@ class KnownStructures(Generic[Id]):
 
     Adding costs next to nothing: a structure given as a function is only made, and any structure only reduced to its
     primitive cell, when the first candidate of its formula comes.
+
+    Answers are those of `StructureMatcher.fit(known, candidate)`, with two exceptions, both to the good: a supercell
+    that one pass of pymatgen's reduction leaves unreduced still matches its own cell, and charges on species do not
+    matter. D is H, as it is to StructureMatcher.
     """
 
     def __init__(self) -> None:
@@ -63,16 +70,27 @@ class KnownStructures(Generic[Id]):
     def __len__(self) -> int:
         return self._size
 
-    def add(self, id: Id, structure: Structure | Callable[[], Structure], formula: str | None = None) -> None:
+    def add(
+        self,
+        id: Id,
+        structure: Structure | Callable[[], Structure],
+        formula: str | None = None,
+        *,
+        reduced: bool = False,
+        fingerprint: np.ndarray | None = None,
+    ) -> None:
         """Remember a crystal.
 
         Args:
             id: What `match` returns for it.
             structure: The crystal, or a function that makes it.
             formula: Its formula; needed where a function is given.
+            reduced: The structure is what `primitive_cell` makes of it, so that nothing is left to be reduced.
+            fingerprint: [12] of `crystal.fingerprint`, where it is at hand; `match_any` computes it otherwise.
 
         Raises:
             ValueError: A function without a formula.
+            TextError: `disordered`.
         """
         if formula is None:
             if callable(structure):
@@ -80,81 +98,152 @@ class KnownStructures(Generic[Id]):
             key = reduced_formula(structure)
         else:
             key = _formula_key(formula)
-        self._buckets.setdefault(key, []).append(_Known(id, structure))
+        self._buckets.setdefault(key, []).append(_Known(id, structure, reduced, fingerprint))
         self._size += 1
 
     def match(self, structure: Structure) -> Id | None:
-        """Id of the earliest added crystal that StructureMatcher calls the same; None where there is none."""
+        """Id of the earliest added crystal that StructureMatcher calls the same; None where there is none.
+
+        Raises:
+            TextError: `disordered`.
+        """
         bucket = self._buckets.get(reduced_formula(structure))
         if not bucket:
             return None
-        primitive = primitive_cell(structure)
-        for known in bucket:
-            if _same(known.primitive(), primitive):
-                return known.id
-        return None
+        cell = ReducedCell(primitive_cell(structure))
+        return next((known.id for known in bucket if _same(known.cell(), cell)), None)
+
+    def match_any(self, structure: Structure) -> Id | None:
+        """Id of some crystal that StructureMatcher calls the same, the one with the nearest fingerprint first.
+
+        Faster than `match` where many crystals of one formula are known and it does not matter which one is met.
+
+        Raises:
+            TextError: `disordered`.
+        """
+        bucket = self._buckets.get(reduced_formula(structure))
+        if not bucket:
+            return None
+        cell = ReducedCell(primitive_cell(structure))
+        if len(bucket) > 1:
+            own = fingerprint_of(cell.structure).astype(int)
+            bucket = sorted(bucket, key=lambda known: int(np.abs(known.fingerprint() - own).sum()))
+        return next((known.id for known in bucket if _same(known.cell(), cell)), None)
 
 
 class _Known(Generic[Id]):
-    """One remembered crystal, reduced when it is first needed."""
+    """One remembered crystal, made and reduced when it is first needed."""
 
-    __slots__ = ("_primitive", "_source", "id")
+    __slots__ = ("_cell", "_fingerprint", "_reduced", "_source", "id")
 
-    def __init__(self, id: Id, source: Structure | Callable[[], Structure]) -> None:
+    def __init__(
+        self, id: Id, source: Structure | Callable[[], Structure], reduced: bool, fingerprint: np.ndarray | None
+    ) -> None:
         self.id = id
         self._source: Structure | Callable[[], Structure] | None = source
-        self._primitive: Structure | None = None
+        self._reduced = reduced
+        self._fingerprint = fingerprint
+        self._cell: ReducedCell | None = None
 
-    def primitive(self) -> Structure:
-        if self._primitive is None:
+    def cell(self) -> ReducedCell:
+        if self._cell is None:
             source = self._source
-            self._primitive = primitive_cell(source() if callable(source) else source)
+            structure = source() if callable(source) else source
+            self._cell = ReducedCell(structure if self._reduced else primitive_cell(structure))
             self._source = None
-        return self._primitive
+        return self._cell
+
+    def fingerprint(self) -> np.ndarray:
+        if self._fingerprint is None:
+            self._fingerprint = fingerprint_of(self.cell().structure)
+        return self._fingerprint
 
 
 def same_crystal(first: Structure, second: Structure) -> bool:
-    """Whether StructureMatcher calls two structures the same."""
+    """Whether StructureMatcher calls two structures the same.
+
+    Raises:
+        TextError: `disordered`.
+    """
     if reduced_formula(first) != reduced_formula(second):
         return False
-    return _same(primitive_cell(first), primitive_cell(second))
+    return _same(ReducedCell(primitive_cell(first)), ReducedCell(primitive_cell(second)))
 
 
-def _same(first: Structure, second: Structure) -> bool:
-    return bool(structure_matcher().fit(first, second, skip_structure_reduction=True))
+def _same(first: ReducedCell, second: ReducedCell) -> bool:
+    verdict = proven(first, second)
+    if verdict is None:
+        verdict = bool(structure_matcher().fit(first.structure, second.structure, skip_structure_reduction=True))
+    return verdict
 
 
 def primitive_cell(structure: Structure) -> Structure:
-    """The Niggli-reduced primitive cell that StructureMatcher compares; charges on species are dropped."""
+    """The Niggli-reduced primitive cell that StructureMatcher compares; charges on species are dropped.
+
+    Raises:
+        TextError: `disordered`.
+    """
     from pymatgen.core import Lattice, Structure
 
+    symbols = ordered_symbols(structure)
     matrix = np.array(structure.lattice.matrix)
     coords = np.array(structure.frac_coords)
     # The Niggli reduction wants a right-handed cell. Exchanging two vectors changes nothing but the handedness.
     if np.linalg.det(matrix) < 0:
         matrix, coords = matrix[[1, 0, 2]], coords[:, [1, 0, 2]]
-    cell = Structure(Lattice(matrix), ordered_symbols(structure), coords, to_unit_cell=True)
     while True:
-        n_sites = len(cell)
-        cell = cell.get_reduced_structure(reduction_algo="niggli").get_primitive_structure()
-        # One pass, as in the matcher itself, leaves some supercells unreduced, which then do not match their own cell.
-        if len(cell) == n_sites:
+        lattice = Lattice(matrix).get_niggli_reduced_lattice()
+        coords = np.mod(coords @ matrix @ lattice.inv_matrix, 1.0)
+        cell = Structure(lattice, symbols, coords)
+        if not _may_be_smaller(cell, symbols):
             return cell
+        smaller = cell.get_primitive_structure()
+        if len(smaller) == len(cell):
+            return cell
+        # One pass, as in the matcher itself, leaves some supercells unreduced, which then do not match their own cell.
+        symbols = ordered_symbols(smaller)
+        matrix, coords = np.array(smaller.lattice.matrix), np.array(smaller.frac_coords)
+
+
+def _may_be_smaller(cell: Structure, symbols: list[str]) -> bool:
+    """Whether `get_primitive_structure` can find a smaller cell; False spares most crystals its search."""
+    from pymatgen.util.coord_cython import is_coord_subset_pbc
+
+    counts = Counter(symbols)
+    # As many atoms of every kind fall on each other as the smaller cell is smaller.
+    most = int(np.gcd.reduce(list(counts.values())))
+    if most == 1:
+        return False
+    tolerance = 0.25 / np.array(cell.lattice.abc)  # pymatgen's own, in Å
+    if tolerance.max() >= 1 / most:
+        return True
+    kinds = np.array(symbols)
+    unlike = (kinds[:, None] != kinds).astype(np.int64)
+    coords = np.ascontiguousarray(cell.frac_coords)
+    rarest = coords[kinds == min(counts, key=lambda symbol: counts[symbol])]
+    # A translation takes a rarest atom to another one, and every atom to one of its kind.
+    return any(
+        is_coord_subset_pbc(coords + shift, coords, 2 * tolerance * (1 + 1e-6), unlike)
+        for shift in rarest[1:] - rarest[0]
+    )
 
 
 def reduced_formula(structure: Structure) -> str:
-    """Key of a composition up to a factor, elements in alphabetical order."""
-    return _key(structure.composition.element_composition)
+    """Key of a composition up to a factor, elements in alphabetical order.
+
+    Raises:
+        TextError: `disordered`.
+    """
+    return _key(Counter(ordered_symbols(structure)))
 
 
 def _formula_key(formula: str) -> str:
     from pymatgen.core import Composition
 
-    return _key(Composition(formula).element_composition)
+    return _key({element.symbol: round(amount) for element, amount in Composition(formula).element_composition.items()})
 
 
-def _key(composition: Any) -> str:
+def _key(counts: Mapping[str, int]) -> str:
     # Not pymatgen's own reduced formula: it orders by electronegativity (and warns for helium), and O2 stays O2.
-    counts = {element.symbol: round(amount) for element, amount in composition.items()}
     divisor = int(np.gcd.reduce(list(counts.values()))) if counts else 1
     return " ".join(f"{symbol}{count // max(divisor, 1)}" for symbol, count in sorted(counts.items()))

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from matsearch.crystal.identity import KnownStructures, same_crystal, structure_hash
+from matsearch.crystal.fingerprint import fingerprint
+from matsearch.crystal.identity import KnownStructures, primitive_cell, same_crystal, structure_hash, structure_matcher
 from matsearch.crystal.text import from_json, from_poscar, to_json, to_poscar
+from matsearch.crystal.tokens import TextError
 
 
 def crystal(group: str, lattice: Lattice, species: list[str], coords: list[list[float]]) -> Structure:
@@ -93,6 +95,106 @@ def test_noble_gases_and_elements_are_compared_too():
     known.add("He", crystal("Fm-3m", Lattice.cubic(4.2), ["He"], [[0, 0, 0]]))
     assert known.match(crystal("Fm-3m", Lattice.cubic(4.3), ["He"], [[0, 0, 0]])) == "He"
     assert known.match(crystal("Fm-3m", Lattice.cubic(4.3), ["Ne"], [[0, 0, 0]])) is None
+
+
+@pytest.mark.parametrize("symbol", ["Tc", "Pm", "Pu", "Xe", "At", "Lr"])
+def test_rare_elements_are_compared_like_all_others(symbol):
+    known = KnownStructures()
+    known.add("fcc", crystal("Fm-3m", Lattice.cubic(4.6), [symbol], [[0, 0, 0]]))
+    known.add("bcc", crystal("Im-3m", Lattice.cubic(3.7), [symbol], [[0, 0, 0]]), formula=f"{symbol}2")
+    supercell = crystal("Im-3m", Lattice.cubic(3.9), [symbol], [[0, 0, 0]])
+    supercell.make_supercell([2, 1, 1])
+    assert known.match(supercell) == "bcc"
+    assert known.match(crystal("Pm-3m", Lattice.cubic(2.9), [symbol], [[0, 0, 0]])) is None
+
+
+def test_shared_sites_are_refused_when_added_and_when_asked_for():
+    alloy = Structure(Lattice.cubic(3), [{"Fe": 0.5, "Ni": 0.5}], [[0, 0, 0]])
+    known = KnownStructures()
+    with pytest.raises(TextError, match="disordered"):
+        known.add("alloy", alloy)
+    for question in (known.match, known.match_any, primitive_cell):
+        with pytest.raises(TextError, match="disordered"):
+            question(alloy)
+    with pytest.raises(TextError, match="disordered"):
+        same_crystal(alloy, alloy)
+
+
+def test_deuterium_is_hydrogen_as_it_is_to_structure_matcher():
+    hydride, deuteride = (
+        Structure(Lattice.cubic(4.0), ["Li", symbol], [[0, 0, 0], [0.5, 0.5, 0.5]]) for symbol in ("H", "D")
+    )
+    assert structure_matcher().fit(hydride, deuteride)
+    assert same_crystal(hydride, deuteride)
+
+
+def test_charges_on_species_do_not_matter():
+    charged = ROCKSALT.copy()
+    charged.add_oxidation_state_by_element({"Zn": 2, "S": -2})
+    known = KnownStructures()
+    known.add("neutral", ROCKSALT)
+    assert known.match(charged) == "neutral"
+    assert all(type(site.specie).__name__ == "Element" for site in primitive_cell(charged))
+
+
+NICKELINE = crystal("P6_3/mmc", Lattice.hexagonal(3.6, 5.0), ["Zn", "S"], [[0, 0, 0], [1 / 3, 2 / 3, 0.25]])
+
+
+@pytest.mark.parametrize("structure", [ROCKSALT, ZINCBLENDE, WURTZITE, NICKELINE])
+def test_exchanged_species_match_exactly_where_structure_matcher_says_so(structure):
+    swapped = structure.copy()
+    swapped.replace_species({"Zn": "S", "S": "Zn"})
+    expected = structure_matcher().fit(structure, swapped)
+    assert same_crystal(structure, swapped) == expected
+    assert expected == (structure is not NICKELINE)
+
+
+def test_one_atom_and_a_hundred_and_twenty_atoms():
+    simple = Structure(Lattice.cubic(3.35), ["Po"], [[0.3, 0.1, 0.7]])
+    assert same_crystal(simple, Structure(Lattice.rhombohedral(3.4, 88), ["Po"], [[0, 0, 0]]))
+    assert not same_crystal(simple, Structure(Lattice.rhombohedral(3.4, 60), ["Po"], [[0, 0, 0]]))
+    rng = np.random.default_rng(4)
+    grid = np.stack(np.meshgrid(np.arange(5), np.arange(6), np.arange(4), indexing="ij"), axis=-1).reshape(-1, 3)
+    coords = (grid + rng.uniform(-0.2, 0.2, grid.shape)) / [5, 6, 4]
+    species = rng.permutation(["Mg"] * 25 + ["Si"] * 35 + ["O"] * 60)
+    large = Structure(Lattice.from_parameters(12, 14.5, 9.6, 85, 95, 100), species, coords)
+    order = rng.permutation(120)
+    other = Structure(large.lattice, species[order], coords[order] + [0.3, 0.4, 0.1])
+    other.perturb(0.1, seed=1)
+    assert len(primitive_cell(large)) == 120
+    assert same_crystal(large, other)
+    assert not same_crystal(large, Structure(large.lattice, species[order], coords))
+
+
+def test_a_reduced_crystal_is_not_reduced_again(monkeypatch):
+    calls = []
+    reduce = primitive_cell
+
+    def count(structure: Structure) -> Structure:
+        calls.append(structure)
+        return reduce(structure)
+
+    reference = {name: reduce(structure) for name, structure in {"zb": ZINCBLENDE, "wz": WURTZITE}.items()}
+    monkeypatch.setattr("matsearch.crystal.identity.primitive_cell", count)
+    known = KnownStructures()
+    for name, structure in reference.items():
+        known.add(name, structure.copy, formula="ZnS", reduced=True, fingerprint=fingerprint(structure))
+    assert known.match(WURTZITE) == "wz"
+    assert known.match_any(WURTZITE) == "wz"
+    assert calls == [WURTZITE, WURTZITE]
+
+
+def test_any_match_is_the_one_with_the_nearest_fingerprint():
+    known = KnownStructures()
+    strained = RUTILE.copy()
+    strained.apply_strain([0.05, -0.04, 0.03])
+    strained.perturb(0.1, seed=2)
+    known.add("strained", strained)
+    known.add("it", RUTILE)
+    known.add("again", RUTILE)
+    assert known.match(RUTILE) == "strained"
+    assert known.match_any(RUTILE) == "it"
+    assert known.match_any(ROCKSALT) is None
 
 
 def test_hash_depends_on_order_and_ignores_noise_below_a_millionth():
