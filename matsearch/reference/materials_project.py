@@ -1,8 +1,9 @@
 """The structures of the Materials Project by its API, with the user's own key.
 
 The API is that of https://api.materialsproject.org/docs: `materials/summary` in pages (`_skip`, `_limit`), the key in
-the header `X-API-KEY`. Structures that the Materials Project took from GNoME (r2SCAN) are left out: their licence,
-CC BY-NC 4.0, is another than that of the rest.
+the header `X-API-KEY`. Structures that the Materials Project took from GNoME are left out: their licence, CC BY-NC 4.0,
+is another than that of the rest. Users who agreed to it get them too, unless they are asked not to be sent, so that the
+licence of each is looked at as well.
 """
 
 from __future__ import annotations
@@ -106,7 +107,11 @@ class MaterialsProjectPhases(PhaseSource):
         if file is not None and file.is_file():
             rows: list[Row] = json.loads(gzip.decompress(file.read_bytes()))
             return rows
-        wanted = {"_fields": "material_id,structure,deprecated", "_limit": str(PER_PAGE), "_skip": str(skip)}
+        wanted = {
+            "_fields": "material_id,structure,deprecated,builder_meta",
+            "_limit": str(PER_PAGE),
+            "_skip": str(skip),
+        }
         rows = [_row(material) for material in self._get("materials/summary/", _WITHOUT_GNOME | wanted)["data"]]
         if file is not None:
             partial = file.with_suffix(".partial")
@@ -162,6 +167,8 @@ def _row(material: dict[str, Any]) -> Row:
     structure = material.get("structure")
     if material.get("deprecated"):
         return [material_id, "deprecated", "the Materials Project has withdrawn it"]
+    if (material.get("builder_meta") or {}).get("license") == "BY-NC":
+        return [material_id, "licence", "CC BY-NC 4.0: not for every use, as the others are"]
     try:
         sites, lattice = structure["sites"], structure["lattice"]  # type: ignore[index]
         if any(len(site["species"]) != 1 or abs(site["species"][0].get("occu", 1) - 1) > 1e-6 for site in sites):

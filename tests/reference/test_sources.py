@@ -185,7 +185,13 @@ class FakeApi:
 
 
 def material(number: int, structure: Structure, deprecated: bool = False) -> dict[str, Any]:
-    return {"material_id": f"mp-{number}", "structure": structure.as_dict(), "deprecated": deprecated}
+    meta = {"license": "BY-C", "batch_id": None}
+    return {
+        "material_id": f"mp-{number}",
+        "structure": structure.as_dict(),
+        "deprecated": deprecated,
+        "builder_meta": meta,
+    }
 
 
 @pytest.fixture
@@ -215,6 +221,13 @@ def test_a_site_of_two_elements_is_a_rejection(api: FakeApi) -> None:
     api.materials[1]["structure"] = None
     phases = dict(read_phases("mp-api"))
     assert [phases[one].reason for one in ("mp-0", "mp-1")] == ["disordered", "unreadable"]
+
+
+def test_what_is_not_for_every_use_is_left_out(api: FakeApi) -> None:
+    api.materials[1]["builder_meta"] = {"license": "BY-NC"}
+    api.materials[3]["builder_meta"] = None
+    phases = dict(read_phases("mp-api"))
+    assert phases["mp-1"].reason == "licence" and sum(isinstance(one, Structure) for one in phases.values()) == 4
 
 
 def test_pages_that_arrived_are_not_asked_for_again(api: FakeApi, tmp_path: Path) -> None:
