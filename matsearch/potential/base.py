@@ -53,6 +53,14 @@ class Potential(ABC):
             TypeError: One structure instead of a list of them.
         """
 
+    def energies(self, structures: Sequence[Structure]) -> list[float]:
+        """Total energy of each structure in eV, in order, for those who need no forces.
+
+        Raises:
+            PotentialError, TypeError: As `predict`.
+        """
+        return [prediction.energy for prediction in self.predict(structures)]
+
     def evaluate(self, batch: CrystalBatch) -> BatchPrediction:
         """Energies, forces and stresses of a batch; the relaxation calls this at every step.
 

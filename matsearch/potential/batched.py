@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from pymatgen.core import Structure
@@ -16,6 +17,8 @@ from matsearch.potential.derivatives import differentiate
 from matsearch.potential.domain import out_of_domain
 from matsearch.potential.threads import n_threads, one_thread
 from matsearch.records import Prediction
+
+T = TypeVar("T")
 
 
 class BatchedPotential(Potential):
@@ -53,11 +56,31 @@ class BatchedPotential(Potential):
                 replace(one, out_of_domain=flag) for one, flag in zip(spread(crystals, prediction), flags, strict=True)
             ]
 
+        return self._share(work, structures)
+
+    def energies(self, structures: Sequence[Structure]) -> list[float]:
+        """Total energy of each structure in eV, in order, from a forward pass alone: a third of the time of `predict`.
+
+        Raises:
+            PotentialError, TypeError: As `predict`.
+        """
+        self.require_predictable(structures)
+
+        def work(batch: list[Structure]) -> list[float]:
+            crystals = CrystalBatch.from_structures(batch, self.device)
+            with one_thread(crystals.positions.device), torch.no_grad():
+                energies: list[float] = self.forward(crystals).energies.tolist()
+            return energies
+
+        return self._share(work, structures)
+
+    def _share(self, work: Callable[[list[Structure]], list[T]], structures: Sequence[Structure]) -> list[T]:
+        """What `work` makes of small batches, on as many threads as there are; in the order of the structures."""
         batches = list(_batches(structures, self.batch_atoms))
         if len(batches) < 2:
-            return [prediction for batch in batches for prediction in work(batch)]
+            return [one for batch in batches for one in work(batch)]
         with ThreadPoolExecutor(n_threads()) as threads:
-            return [prediction for part in threads.map(work, batches) for prediction in part]
+            return [one for part in threads.map(work, batches) for one in part]
 
 
 def _batches(structures: Sequence[Structure], n_atoms: int) -> Iterator[list[Structure]]:

@@ -42,7 +42,7 @@ class Hull:
     elements: Sequence[str]
     fractions: np.ndarray
     energies: np.ndarray
-    _within: dict[frozenset[str], np.ndarray] = field(default_factory=dict, repr=False)
+    _within: dict[bytes, np.ndarray] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         n_phases, n_elements = len(self.energies), len(self.elements)
@@ -56,6 +56,8 @@ class Hull:
             raise ValueError(f"a hull needs a phase of each pure element; none of {', '.join(missing)}")
         self._references = np.array([found.min() for found in pure])
         self._formation = self.energies - self.fractions @ self._references
+        self._column = {symbol: index for index, symbol in enumerate(self.elements)}
+        self._systems = _systems(self.fractions)
 
     def at(self, composition: Mapping[str, float]) -> HullPoint:
         """The hull energy at a composition, and the mixture of phases that has it.
@@ -66,39 +68,58 @@ class Hull:
         Raises:
             KeyError: An element is not in the hull.
         """
-        column = {symbol: index for index, symbol in enumerate(self.elements)}
         amounts = {symbol: amount for symbol, amount in composition.items() if amount > 0}
-        total = sum(amounts.values())
-        columns = sorted(column[symbol] for symbol in amounts)
-        target = np.array([amounts[self.elements[index]] / total for index in columns])
-        phases = self._phases_within(frozenset(amounts))
-        shares = self._solve(self.fractions[phases][:, columns], self._formation[phases], target)
-        present = np.flatnonzero(shares > NEGLIGIBLE)
-        mixture = {int(phases[index]): float(shares[index] / shares[present].sum()) for index in present}
-        energy = float(shares @ self._formation[phases] + target @ self._references[columns])
-        return HullPoint(energy, mixture)
+        target = np.zeros(len(self.elements))
+        for symbol, amount in amounts.items():
+            target[self._column[symbol]] = amount / sum(amounts.values())
+        return self._point(target, self._phases_within(_systems(target[None])[0]))
 
     def above(self) -> np.ndarray:
         """Each phase's own energy above the hull, [n_phases] in eV/atom; 0 on it."""
-        found: dict[tuple[float, ...], float] = {}
         heights = np.empty(len(self.energies))
-        for index, row in enumerate(self.fractions):
-            key = tuple(row)
-            if key not in found:
-                found[key] = self.at(dict(zip(self.elements, row, strict=True))).energy
-            heights[index] = self.energies[index] - found[key]
-        # The solver stops at 1e-7; a phase on the hull is exactly on it.
-        return np.where(np.abs(heights) < 1e-6, 0.0, heights)
+        is_stable = np.zeros(len(self.energies), dtype=bool)
+        systems, members = np.unique(self._systems, axis=0, return_inverse=True)
+        order = np.argsort(members.ravel(), kind="stable")
+        inside = np.split(order, np.cumsum(np.bincount(members.ravel()))[:-1])
+        # Smaller systems first: of those inside a system only what is on their own hulls can be on its hull.
+        for index in np.argsort(_n_elements(systems), kind="stable"):
+            own = inside[index]
+            stable = np.flatnonzero(is_stable & _is_within(self._systems, systems[index]))
+            lowest, of_own = self._lowest(own)
+            phases = np.concatenate([stable, lowest])
+            hull = np.array([self._point(self.fractions[one], phases).energy for one in lowest])
+            found = self.energies[own] - hull[of_own]
+            # The solver stops at 1e-7; a phase on the hull is exactly on it.
+            heights[own] = np.where(np.abs(found) < 1e-6, 0.0, found)
+            is_stable[lowest] = heights[lowest] == 0.0
+        return heights
 
-    def _phases_within(self, system: frozenset[str]) -> np.ndarray:
+    def _point(self, target: np.ndarray, phases: np.ndarray) -> HullPoint:
+        """The hull over some phases, at atomic fractions [n_elements]."""
+        columns = np.flatnonzero(target)
+        shares = self._solve(self.fractions[np.ix_(phases, columns)], self._formation[phases], target[columns])
+        present = np.flatnonzero(shares > NEGLIGIBLE)
+        mixture = {int(phases[index]): float(shares[index] / shares[present].sum()) for index in present}
+        energy = float(shares @ self._formation[phases] + target[columns] @ self._references[columns])
+        return HullPoint(energy, mixture)
+
+    def _phases_within(self, system: np.ndarray) -> np.ndarray:
         """Indices of the lowest phase of each composition inside a chemical system."""
-        if system not in self._within:
-            outside = [index for index, symbol in enumerate(self.elements) if symbol not in system]
-            inside = np.flatnonzero(~self.fractions[:, outside].any(axis=1))
-            order = inside[np.argsort(self._formation[inside], kind="stable")]
-            _, first = np.unique(self.fractions[order].round(9), axis=0, return_index=True)
-            self._within[system] = order[np.sort(first)]
-        return self._within[system]
+        key = system.tobytes()
+        if key not in self._within:
+            self._within[key], _ = self._lowest(np.flatnonzero(_is_within(self._systems, system)))
+        return self._within[key]
+
+    def _lowest(self, phases: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of some phases the lowest of each composition, and which of these each of them stands behind."""
+        order = phases[np.argsort(self._formation[phases], kind="stable")]
+        used = self.fractions[order].any(axis=0)
+        _, first, groups = np.unique(
+            self.fractions[np.ix_(order, used)].round(9), axis=0, return_index=True, return_inverse=True
+        )
+        back = np.empty(len(phases), dtype=int)
+        back[np.argsort(self._formation[phases], kind="stable")] = groups.ravel()
+        return order[first], back
 
     @staticmethod
     def _solve(fractions: np.ndarray, energies: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -111,3 +132,24 @@ class Hull:
         if not result.success:
             raise ArithmeticError(f"the linear programme of the hull failed: {result.message}")
         return np.asarray(result.x)
+
+
+def _systems(fractions: np.ndarray) -> np.ndarray:
+    """[n, ...] the elements of each composition as bits."""
+    packed = np.packbits(fractions > 0, axis=1)
+    words = np.zeros((len(packed), -(-packed.shape[1] // 8) * 8), dtype=np.uint8)
+    words[:, : packed.shape[1]] = packed
+    return words.view(np.uint64)
+
+
+def _is_within(systems: np.ndarray, system: np.ndarray) -> np.ndarray:
+    """[n] whether each chemical system holds no element that is not in the one given."""
+    within = np.ones(len(systems), dtype=bool)
+    for word, allowed in zip(systems.T, system, strict=True):
+        within &= (word & ~allowed) == 0
+    return within
+
+
+def _n_elements(systems: np.ndarray) -> np.ndarray:
+    counts: np.ndarray = np.unpackbits(systems.view(np.uint8), axis=1).sum(axis=1)
+    return counts

@@ -1,26 +1,34 @@
-"""Known phases of the covered elements, their energies by one potential, and questions to the hull they span."""
+"""Known phases with their energies by one potential, and questions to the hull that they span."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import copy
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from importlib import resources
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from matsearch.errors import MissingReferenceError
-from matsearch.records import Rejection, Stage
+from matsearch.crystal.identity import KnownStructures, reduced_formula
+from matsearch.errors import MissingReferenceError, MixedHullError
+from matsearch.records import Rejection, Relaxed, Stage
+from matsearch.reference.catalogue import (
+    GEOMETRY,
+    Catalogue,
+    composition_key,
+    formula_of,
+    read_catalogue,
+)
+from matsearch.reference.energies import energies_path, potentials_in, read_energies
 
 if TYPE_CHECKING:
-    from importlib.resources.abc import Traversable
-
+    import numpy as np
     import pandas as pd
     import pyarrow as pa
     from pymatgen.core import Composition, Structure
 
     from matsearch.reference.hull import Hull, HullPoint
-
-GEOMETRY = ("lattice", "numbers", "coords")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +36,9 @@ class Phase:
     """One known phase.
 
     Attributes:
-        id: Its Materials Project id.
+        id: Its id in the source, such as `mp-2657`.
         formula: Reduced.
-        structure: Relaxed by the potential where `relaxed`, else as the Materials Project lists it.
+        structure: Relaxed by the potential where `relaxed`, else as its source lists it.
         energy_per_atom: eV/atom, on the potential's energy scale.
         energy_above_hull: eV/atom, at least 0.
         relaxed: Whether the relaxation converged. Else the energy is an upper bound: of the cell as listed, or of the
@@ -45,78 +53,145 @@ class Phase:
     relaxed: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Extra:
+    """A phase that a user added."""
+
+    id: str
+    formula: str
+    amounts: Mapping[str, float]
+    structure: Structure
+    energy_per_atom: float
+
+
 class Reference:
-    """All known phases of some elements, by one potential.
+    """The known phases, by one potential.
 
     Attributes:
         potential: Name of the potential whose energies these are.
         energy_scale: What the energies mean; they meet no others.
-        elements: Every chemical system within these is covered completely.
+        elements: A hull exists within these.
         attribution: Whose data this is, and under which licence.
+        protocol: How the phases were relaxed, as JSON.
+        n_pending: Phases near the hull that have not been relaxed yet.
     """
 
-    def __init__(self, table: pa.Table) -> None:
-        metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+    def __init__(self, catalogue: Catalogue, table: pa.Table, metadata: Mapping[str, str]) -> None:
         self.potential = metadata["potential"]
         self.energy_scale = metadata["energy_scale"]
         self.elements = frozenset(metadata["elements"].split(","))
-        self.attribution = metadata["attribution"]
+        self.protocol = metadata["protocol"]
+        self.n_pending = int(metadata["n_pending"])
+        self.attribution = f"{catalogue.attribution} Energies and relaxed cells: matsearch, {self.potential}."
+        self._catalogue = catalogue
         self._table = table
+        self._extra: dict[str, _Extra] = {}
         self._points: dict[tuple[tuple[str, float], ...], HullPoint] = {}
+        self._as_relaxed: dict[str, KnownStructures[str]] = {}
 
     def __repr__(self) -> str:
-        return f"Reference({self.potential}: {self._table.num_rows} phases of {'-'.join(sorted(self.elements))})"
+        return f"Reference({self.potential}: {len(self.phases)} phases of {len(self.elements)} elements)"
+
+    def extended(self, phases: Sequence[tuple[str, Relaxed]]) -> Reference:
+        """A reference with more phases: they join the hull and what is known.
+
+        Args:
+            phases: Ids that no phase has yet, and crystals relaxed by this potential and converged.
+
+        Raises:
+            MixedHullError: A crystal was relaxed by another potential.
+            ValueError: An id is taken, a crystal did not converge, or holds an element without a hull.
+        """
+        extra = dict(self._extra)
+        for phase_id, relaxed in phases:
+            self._require_own(relaxed)
+            if phase_id in extra or phase_id in self._catalogue.position:
+                raise ValueError(f"a known phase is called {phase_id!r} already; give it another id")
+            if not relaxed.converged:
+                raise ValueError(f"{phase_id!r} is not relaxed to convergence; the hull holds only phases that are")
+            amounts = amounts_by_symbol(relaxed.structure.composition)
+            if missing := self.uncovered(amounts):
+                raise ValueError(f"{phase_id!r} holds {', '.join(missing)}, and no hull of {self.potential} has that")
+            formula = formula_of(relaxed.structure)
+            extra[phase_id] = _Extra(phase_id, formula, amounts, relaxed.structure, relaxed.energy_per_atom)
+        made = copy.copy(self)
+        for name in ("phases", "_hull", "_hull_formulas", "_extra_known", "_height_of"):
+            made.__dict__.pop(name, None)
+        made._extra, made._points = extra, {}
+        return made
 
     @cached_property
     def phases(self) -> pd.DataFrame:
-        """One row a phase: id, formula, energy_per_atom, energy_above_hull (eV/atom), n_atoms, relaxed, spacegroup.
+        """One row a phase that has an energy: id, formula, energy_per_atom, energy_above_hull (eV/atom), n_atoms,
+        relaxed, spacegroup (within 0.1 Å), prototype.
 
-        Lowest above the hull first, then by id. The space group is the one that the Materials Project lists.
+        Lowest above the hull first, then by id.
         """
-        return self._table.drop_columns(list(GEOMETRY)).to_pandas()
+        import numpy as np
+        import pandas as pd
+
+        rows = self._row_numbers
+        columns: dict[str, Any] = {
+            name: self._catalogue.labels[name].take(rows).to_pandas() for name in ("id", "formula")
+        }
+        columns["energy_per_atom"] = self._energies.round(6)
+        columns["energy_above_hull"] = self._heights.round(6)
+        columns["n_atoms"] = self._catalogue.labels["n_atoms"].take(rows).to_pandas()
+        columns["relaxed"] = self._with_energy["relaxed"].to_pandas()
+        columns["spacegroup"] = self._catalogue.labels["spacegroup"].take(rows).to_pandas().astype("int16")
+        columns["prototype"] = self._catalogue.labels["prototype"].take(rows).to_pandas()
+        table = pd.DataFrame(columns)
+        if self._extra:
+            table = self._with_extra(table)
+        order = np.lexsort((table["id"].to_numpy(dtype=str), table["energy_above_hull"].to_numpy()))
+        return table.iloc[order].reset_index(drop=True)
 
     def structure(self, phase_id: str) -> Structure:
-        """The crystal of a phase.
+        """The crystal of a phase: relaxed where its relaxation converged, else as its source lists it.
 
         Raises:
             KeyError: No phase has this id.
         """
-        return self._structure_at(self._position[phase_id])
+        if phase_id in self._extra:
+            return self._extra[phase_id].structure
+        position = self._catalogue.position[phase_id]
+        if self._is_relaxed(position):
+            return self._relaxed_structure(position)
+        return self._catalogue.structure(position)
 
     def known(self, formula: str) -> list[str]:
-        """Ids of the phases with this formula (reduced or not), lowest first; empty for none."""
+        """Ids of the phases with this formula (reduced or not), lowest first, those without an energy last."""
         from pymatgen.core import Composition
 
-        return list(self._by_formula.get(Composition(formula).reduced_formula, ()))
+        key = composition_key(amounts_by_symbol(Composition(formula)))
+        ids = [self._catalogue.ids[position] for position in self._catalogue.positions.get(key, ())]
+        ids += [one.id for one in self._extra.values() if composition_key(one.amounts) == key]
+        heights = self._height_of
+        return sorted(ids, key=lambda phase_id: (heights.get(phase_id, float("inf")), phase_id))
 
-    def select(self, elements: Collection[str] | None = None, max_atoms: int | None = None) -> list[Phase]:
-        """Phases to start a search from.
+    def match(self, structure: Structure) -> str | None:
+        """Id of a known phase that StructureMatcher calls the same crystal; None where there is none.
 
-        Args:
-            elements: Only phases that hold none but these; None for all that are covered. Elements that are not
-                covered add nothing: ask `uncovered` where that matters.
-            max_atoms: Only cells of up to so many atoms; None for any size.
-
-        Returns:
-            Lowest above the hull first, then by id.
+        Phases count as their source lists them, as this potential relaxed them, and those that were added.
         """
-        allowed = self.elements if elements is None else frozenset(elements)
-        return [
-            Phase(
-                row.id,
-                row.formula,
-                self._structure_at(position),
-                float(row.energy_per_atom),
-                float(row.energy_above_hull),
-                bool(row.relaxed),
-            )
-            for position, row in enumerate(self.phases.itertuples(index=False))
-            if (max_atoms is None or row.n_atoms <= max_atoms) and self._symbols[position] <= allowed
-        ]
+        return (
+            self._extra_known.match(structure)
+            or self._catalogue.match(structure)
+            or self._known_as_relaxed(reduced_formula(structure)).match(structure)
+        )
 
     def uncovered(self, elements: Collection[str]) -> list[str]:
         """The elements that no hull exists for, sorted."""
         return sorted(set(elements) - self.elements)
+
+    def height(self, relaxed: Relaxed) -> float | Rejection:
+        """Energy of a relaxed crystal above the hull of the known phases, eV/atom; see `energy_above_hull`.
+
+        Raises:
+            MixedHullError: It was relaxed by another potential.
+        """
+        self._require_own(relaxed)
+        return self.energy_above_hull(relaxed.structure.composition, relaxed.energy_per_atom)
 
     def energy_above_hull(self, composition: Composition | str, energy_per_atom: float) -> float | Rejection:
         """How far an energy lies above the hull of the known phases.
@@ -148,6 +223,13 @@ class Reference:
         )
         return dict(shares)
 
+    def _require_own(self, relaxed: Relaxed) -> None:
+        if relaxed.potential != self.potential:
+            raise MixedHullError(
+                f"a crystal relaxed by {relaxed.potential or 'a potential without a name'} cannot be held against the "
+                f"hull of {self.potential}; use the hull of its own potential"
+            )
+
     def _hull_point(self, composition: Composition | str) -> HullPoint | Rejection:
         from pymatgen.core import Composition
 
@@ -169,44 +251,112 @@ class Reference:
     def _hull(self) -> Hull:
         """Only phases on the hull: they alone span it, in every chemical system."""
         import numpy as np
-        from pymatgen.core import Composition
 
         from matsearch.reference.hull import Hull
 
-        symbols = sorted(self.elements)
-        stable = self.phases[self.phases.energy_above_hull == 0.0]
-        fractions = np.zeros((len(stable), len(symbols)))
-        for row, formula in enumerate(stable.formula):
-            amounts = amounts_by_symbol(Composition(formula))
-            for symbol, amount in amounts.items():
-                fractions[row, symbols.index(symbol)] = amount / sum(amounts.values())
-        return Hull(symbols, fractions, stable.energy_per_atom.to_numpy())
+        stable = np.flatnonzero(self._heights == 0.0)
+        amounts: list[Mapping[str, float]] = [self._catalogue.amounts[self._row_numbers[row]] for row in stable]
+        amounts += [one.amounts for one in self._extra.values()]
+        energies = [*self._energies[stable], *(one.energy_per_atom for one in self._extra.values())]
+        return Hull(*fractions_of(amounts, sorted(self.elements)), np.array(energies))
 
     @cached_property
     def _hull_formulas(self) -> list[str]:
-        return self.phases.formula[self.phases.energy_above_hull == 0.0].tolist()
+        import numpy as np
+
+        formulas = self._catalogue.column("formula")
+        stable = [formulas[self._row_numbers[row]] for row in np.flatnonzero(self._heights == 0.0)]
+        return stable + [one.formula for one in self._extra.values()]
 
     @cached_property
-    def _position(self) -> dict[str, int]:
-        return {phase_id: position for position, phase_id in enumerate(self.phases["id"])}
+    def _with_energy(self) -> pa.Table:
+        import pyarrow.compute as pc
+
+        columns = self._table.select(["phase", "energy_per_atom", "energy_above_hull", "relaxed"])
+        return columns.filter(pc.field("energy_per_atom").is_valid())
 
     @cached_property
-    def _by_formula(self) -> dict[str, list[str]]:
-        return self.phases.groupby("formula", sort=False)["id"].apply(list).to_dict()
+    def _row_numbers(self) -> np.ndarray:
+        """Row of the catalogue of each phase with an energy."""
+        numbers: np.ndarray = self._with_energy["phase"].to_numpy()
+        return numbers
 
     @cached_property
-    def _symbols(self) -> list[frozenset[str]]:
-        """The elements of each phase, in the order of `phases`."""
-        from pymatgen.core import Element
+    def _energies(self) -> np.ndarray:
+        energies: np.ndarray = self._with_energy["energy_per_atom"].to_numpy().astype(float)
+        return energies
 
-        return [
-            frozenset(Element.from_Z(z).symbol for z in set(numbers)) for numbers in self._table["numbers"].to_pylist()
-        ]
+    @cached_property
+    def _heights(self) -> np.ndarray:
+        """Above the hull without extra phases."""
+        heights: np.ndarray = self._with_energy["energy_above_hull"].to_numpy().astype(float)
+        return heights
 
-    def _structure_at(self, position: int) -> Structure:
+    @cached_property
+    def _row_of(self) -> dict[int, int]:
+        """Row of the catalogue to row of the energies."""
+        return {position: row for row, position in enumerate(self._table["phase"].to_pylist())}
+
+    @cached_property
+    def _height_of(self) -> dict[str, float]:
+        return dict(zip(self.phases["id"], self.phases["energy_above_hull"], strict=True))
+
+    @cached_property
+    def _extra_known(self) -> KnownStructures[str]:
+        known: KnownStructures[str] = KnownStructures()
+        for one in self._extra.values():
+            known.add(one.id, one.structure)
+        return known
+
+    def _known_as_relaxed(self, key: str) -> KnownStructures[str]:
+        """The relaxed phases of one composition."""
+        if key not in self._as_relaxed:
+            self._as_relaxed[key] = KnownStructures()
+            for position in filter(self._is_relaxed, self._catalogue.positions.get(key, ())):
+                make = partial(self._relaxed_structure, position)
+                self._as_relaxed[key].add(self._catalogue.ids[position], make, formula=key)
+        return self._as_relaxed[key]
+
+    def _is_relaxed(self, position: int) -> bool:
+        row = self._row_of.get(position)
+        return row is not None and bool(self._table["relaxed"][row].as_py())
+
+    def _relaxed_structure(self, position: int) -> Structure:
         from matsearch.reference.packing import unpack
 
-        return unpack(*(self._table[column][position].values.to_numpy() for column in GEOMETRY))
+        group, *lists = (self._table[name][self._row_of[position]] for name in GEOMETRY)
+        return unpack(group.as_py(), *(one.values.to_numpy() for one in lists))
+
+    def _with_extra(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The phases with the extra ones, all above the new hull."""
+        import pandas as pd
+
+        from matsearch.crystal.prototype import prototype_label
+
+        rows = []
+        for one in self._extra.values():
+            label = prototype_label(one.structure)
+            rows.append(
+                {
+                    "id": one.id,
+                    "formula": one.formula,
+                    "energy_per_atom": round(one.energy_per_atom, 6),
+                    "energy_above_hull": 0.0,
+                    "n_atoms": len(one.structure),
+                    "relaxed": True,
+                    "spacegroup": int(label.split("_")[2]) if label.count("_") > 1 else 1,
+                    "prototype": label,
+                }
+            )
+        table = pd.concat([table, pd.DataFrame(rows)], ignore_index=True)
+        systems = [frozenset(one.amounts) for one in self._extra.values()]
+        amounts = [self._catalogue.amounts[position] for position in self._row_numbers]
+        amounts += [dict(one.amounts) for one in self._extra.values()]
+        for index, own in enumerate(amounts):
+            if any(system <= own.keys() for system in systems):  # else the hull there is what it was
+                height = float(table.at[index, "energy_per_atom"]) - self._hull.at(own).energy
+                table.at[index, "energy_above_hull"] = round(height, 6) if height > 1e-6 else 0.0
+        return table
 
 
 def amounts_by_symbol(composition: Composition) -> Mapping[str, float]:
@@ -214,26 +364,46 @@ def amounts_by_symbol(composition: Composition) -> Mapping[str, float]:
     return composition.element_composition.get_el_amt_dict()
 
 
+def fractions_of(amounts: Sequence[Mapping[str, float]], symbols: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    """The symbols and the atomic fractions [n, n_symbols] of compositions."""
+    import numpy as np
+
+    column = {symbol: index for index, symbol in enumerate(symbols)}
+    fractions = np.zeros((len(amounts), len(symbols)))
+    for row, one in enumerate(amounts):
+        total = sum(one.values())
+        for symbol, amount in one.items():
+            fractions[row, column[symbol]] = amount / total
+    return list(symbols), fractions
+
+
 @lru_cache(maxsize=8)
-def load_reference(potential_name: str) -> Reference:
+def load_reference(potential_name: str, folder: Path | None = None) -> Reference:
     """The known phases and the hull of one potential, read once a process.
+
+    Args:
+        potential_name: As `load_potential` knows it.
+        folder: Made by `matsearch reference build`; None for what comes with the package.
 
     Raises:
         MissingReferenceError: None was computed for this potential; names those that have one.
+        InputError: A file is broken, or belongs to other phases.
+        MixedHullError: A file holds the energies of another potential.
     """
-    files = reference_files()
-    if potential_name not in files:
+    place = shipped_folder() if folder is None else Path(folder)
+    path = energies_path(place, potential_name)
+    if not path.is_file():
         raise MissingReferenceError(
-            f"no hull of known phases for potential {potential_name!r}; potentials that have one: "
-            f"{', '.join(sorted(files)) or 'none'}. Use one of those, or an objective that needs no hull"
+            f"no hull of known phases for potential {potential_name!r}"
+            + (f" in {place}" if folder is not None else "")
+            + f"; potentials that have one: {', '.join(potentials_in(place)) or 'none'}. Make it with "
+            f"`matsearch reference build --potential {potential_name} --out FOLDER` (hours on a CPU), use one of "
+            "those, or an objective that needs no hull"
         )
-    import pyarrow.parquet as pq
-
-    with resources.as_file(files[potential_name]) as path:
-        return Reference(pq.read_table(path))
+    catalogue = read_catalogue(place)
+    return Reference(catalogue, *read_energies(path, potential_name, catalogue))
 
 
-def reference_files() -> dict[str, Traversable]:
-    """Name of a potential to the data file that ships with the package."""
-    folder = resources.files("matsearch.reference") / "data"
-    return {file.name.removesuffix(".parquet"): file for file in folder.iterdir() if file.name.endswith(".parquet")}
+def shipped_folder() -> Path:
+    """Where the references lie that come with the package."""
+    return Path(str(resources.files("matsearch.reference"))) / "data"

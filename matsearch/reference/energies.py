@@ -1,0 +1,87 @@
+"""The file of a reference: what one potential makes of the phases of a catalogue."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from matsearch.errors import InputError, MixedHullError
+from matsearch.reference.catalogue import GEOMETRY, Catalogue, geometry_schema, write_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+COLUMNS = ("phase", "energy_per_atom", "energy_above_hull", "relaxed", "unconverged", "failure", *GEOMETRY)
+METADATA = ("potential", "energy_scale", "elements", "catalogue", "protocol", "n_pending")
+
+
+def energies_path(folder: Path, potential_name: str) -> Path:
+    """Where the energies of a potential lie in a folder; names with signs that no file should have get a hash."""
+    plain = re.sub(r"[^A-Za-z0-9.+_-]", "_", potential_name)
+    if plain != potential_name:
+        plain += "-" + hashlib.sha256(potential_name.encode()).hexdigest()[:8]
+    return folder / f"{plain}.energies.parquet"
+
+
+def potentials_in(folder: Path) -> list[str]:
+    """Names of the potentials that have energies in a folder, sorted."""
+    import pyarrow.parquet as pq
+
+    files = sorted(folder.glob("*.energies.parquet"))
+    return sorted((pq.read_schema(file).metadata or {}).get(b"potential", b"?").decode() for file in files)
+
+
+def read_energies(path: Path, potential_name: str, catalogue: Catalogue) -> tuple[pa.Table, dict[str, str]]:
+    """The rows and the metadata of a file of energies.
+
+    Raises:
+        InputError: It is no such file, or belongs to another catalogue.
+        MixedHullError: The energies are another potential's.
+    """
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+    missing = [name for name in COLUMNS if name not in table.column_names]
+    missing += [name for name in METADATA if name not in metadata]
+    if missing:
+        raise InputError(f"{path} holds no energies of known phases: {', '.join(missing)} missing; build it anew")
+    if metadata["potential"] != potential_name:
+        raise MixedHullError(
+            f"{path} holds energies of {metadata['potential']}, but {potential_name} was asked for; "
+            f"energies of two potentials have no common hull"
+        )
+    if metadata["catalogue"] != catalogue.digest:
+        raise InputError(
+            f"{path} belongs to other known phases ({metadata['catalogue']}) than those beside it "
+            f"({catalogue.digest}); build it anew"
+        )
+    return table, metadata
+
+
+def write_energies(path: Path, rows: list[dict[str, Any]], metadata: dict[str, str]) -> None:
+    """Write the file of one potential, whole or not at all.
+
+    Args:
+        path: See `energies_path`.
+        rows: `phase` (row of the catalogue), `energy_per_atom` and `energy_above_hull` (eV/atom; None with a
+            `failure`), `relaxed` (its relaxation converged), `unconverged` (it did not: the energy is that of the last
+            step), `failure`, and the packed cell of what is relaxed.
+        metadata: See `METADATA`.
+    """
+    import pyarrow as pa
+
+    schema = pa.schema(
+        [
+            ("phase", pa.int32()),
+            ("energy_per_atom", pa.float32()),  # 0.5e-6 eV/atom at -8 eV/atom
+            ("energy_above_hull", pa.float32()),
+            ("relaxed", pa.bool_()),
+            ("unconverged", pa.bool_()),
+            ("failure", pa.string()),
+            *geometry_schema(),
+        ]
+    )
+    write_table(pa.Table.from_pylist(rows, schema=schema), path, metadata)
