@@ -7,11 +7,12 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Mapping
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from matsearch.crystal.identity import KnownStructures, reduced_formula
+import numpy as np
+
 from matsearch.errors import InputError
 from matsearch.records import Rejection
 
@@ -51,7 +52,6 @@ class Catalogue:
         self.digest = metadata["digest"]
         self.source = metadata["source"]
         self.n_rejected = int(metadata["n_rejected"])
-        self._known: dict[str, KnownStructures[str]] = {}
 
     def __len__(self) -> int:
         return int(self.labels.num_rows)
@@ -106,14 +106,9 @@ class Catalogue:
             )
         return table
 
-    def match(self, structure: Structure) -> str | None:
-        """Id of a phase, as listed, that StructureMatcher calls the same crystal; None where there is none."""
-        key = reduced_formula(structure)
-        if key not in self._known:
-            self._known[key] = KnownStructures()
-            for position in self.positions.get(key, ()):
-                self._known[key].add(self.ids[position], partial(self.structure, position), formula=key)
-        return self._known[key].match(structure)
+    def fingerprint(self, position: int) -> np.ndarray:
+        """[12] uint8 of the phase in a row, as listed."""
+        return np.frombuffer(self.labels["fingerprint"][position].as_py(), dtype=np.uint8)
 
 
 def amounts_in(formula: str) -> dict[str, int]:

@@ -87,7 +87,7 @@ class Reference:
         self._table = table
         self._extra: dict[str, _Extra] = {}
         self._points: dict[tuple[tuple[str, float], ...], HullPoint] = {}
-        self._as_relaxed: dict[str, KnownStructures[str]] = {}
+        self._known: dict[str, KnownStructures[str]] = {}
 
     def __repr__(self) -> str:
         return f"Reference({self.potential}: {len(self.phases)} phases of {len(self.elements)} elements)"
@@ -115,9 +115,9 @@ class Reference:
             formula = formula_of(relaxed.structure)
             extra[phase_id] = _Extra(phase_id, formula, amounts, relaxed.structure, relaxed.energy_per_atom)
         made = copy.copy(self)
-        for name in ("phases", "_hull", "_hull_formulas", "_extra_known", "_height_of"):
+        for name in ("phases", "_hull", "_hull_formulas", "_height_of"):
             made.__dict__.pop(name, None)
-        made._extra, made._points = extra, {}
+        made._extra, made._points, made._known = extra, {}, {}
         return made
 
     @cached_property
@@ -174,11 +174,10 @@ class Reference:
 
         Phases count as their source lists them, as this potential relaxed them, and those that were added.
         """
-        return (
-            self._extra_known.match(structure)
-            or self._catalogue.match(structure)
-            or self._known_as_relaxed(reduced_formula(structure)).match(structure)
-        )
+        key = reduced_formula(structure)
+        if key not in self._known:
+            self._known[key] = self._known_structures(key)
+        return self._known[key].match_any(structure)
 
     def uncovered(self, elements: Collection[str]) -> list[str]:
         """The elements that no hull exists for, sorted."""
@@ -301,21 +300,21 @@ class Reference:
     def _height_of(self) -> dict[str, float]:
         return dict(zip(self.phases["id"], self.phases["energy_above_hull"], strict=True))
 
-    @cached_property
-    def _extra_known(self) -> KnownStructures[str]:
+    def _known_structures(self, key: str) -> KnownStructures[str]:
+        """All that is known of one composition; of what looks alike the lowest comes first."""
         known: KnownStructures[str] = KnownStructures()
-        for one in self._extra.values():
-            known.add(one.id, one.structure)
+        for phase_id in self.known(key):
+            if phase_id in self._extra:
+                known.add(phase_id, self._extra[phase_id].structure)
+                continue
+            position = self._catalogue.position[phase_id]
+            fingerprint = self._catalogue.fingerprint(position)
+            known.add(phase_id, partial(self._catalogue.structure, position), key, fingerprint=fingerprint)
+            if self._is_relaxed(position):
+                # A phase that the potential moves far is known in both places. The fingerprint is the listed one's:
+                # most move little, and it only says what to compare first.
+                known.add(phase_id, partial(self._relaxed_structure, position), key, fingerprint=fingerprint)
         return known
-
-    def _known_as_relaxed(self, key: str) -> KnownStructures[str]:
-        """The relaxed phases of one composition."""
-        if key not in self._as_relaxed:
-            self._as_relaxed[key] = KnownStructures()
-            for position in filter(self._is_relaxed, self._catalogue.positions.get(key, ())):
-                make = partial(self._relaxed_structure, position)
-                self._as_relaxed[key].add(self._catalogue.ids[position], make, formula=key)
-        return self._as_relaxed[key]
 
     def _is_relaxed(self, position: int) -> bool:
         row = self._row_of.get(position)
