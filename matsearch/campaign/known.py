@@ -25,12 +25,11 @@ class Identity:
             also_known: Id and crystal of more of them.
         """
         self._reference = reference
-        self._loaded: set[str] = set()
-        self._phases: KnownStructures[str] = KnownStructures()
+        self._also_known: KnownStructures[str] = KnownStructures()
         self._proposed: KnownStructures[int] = KnownStructures()
         self._relaxed: KnownStructures[int] = KnownStructures()
         for phase_id, structure in also_known:
-            self._phases.add(phase_id, structure)
+            self._also_known.add(phase_id, structure)
 
     def add_proposed(self, candidate_id: int, structure: Structure) -> None:
         """Remember a candidate as proposed."""
@@ -58,11 +57,5 @@ class Identity:
         return {"duplicate_of": self._relaxed.match(relaxed), "matched_known": self._known_phase(relaxed)}
 
     def _known_phase(self, structure: Structure) -> str | None:
-        if self._reference is None:
-            return self._phases.match(structure)
-        formula = structure.composition.reduced_formula
-        if formula not in self._loaded:
-            self._loaded.add(formula)
-            for phase in self._reference.known(formula):
-                self._phases.add(phase, self._reference.structure(phase))
-        return self._phases.match(structure)
+        known = None if self._reference is None else self._reference.match(structure)
+        return self._also_known.match(structure) if known is None else known

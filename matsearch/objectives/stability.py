@@ -40,5 +40,6 @@ class EnergyAboveHull(Objective):
 
         Raises:
             MissingReferenceError: No reference exists for this potential.
+            MixedHullError: A crystal was relaxed on another potential.
         """
-        return [self._reference.energy_above_hull(one.structure.composition, one.energy_per_atom) for one in relaxed]
+        return [self._reference.height(one) for one in relaxed]

@@ -1,0 +1,56 @@
+"""The known phases that a campaign stands on: the shipped ones, or those of a folder that it names."""
+
+import shutil
+
+import pytest
+
+from matsearch.campaign.parts import Parts
+from matsearch.config import load_config
+from matsearch.errors import MissingReferenceError, MixedHullError
+from matsearch.reference.known import shipped_folder
+
+NAME = "chgnet-0.3.0"
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A reference in a folder beside the campaign file."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    for file in (*shipped_folder().glob("phases*"), *shipped_folder().glob("structures*")):
+        shutil.copy(file, folder)
+    shutil.copy(shipped_folder() / f"{NAME}.energies.parquet", folder)
+    return folder
+
+
+def parts_of(path):
+    parts = Parts.build(load_config(path))
+    parts.close()
+    return parts
+
+
+def test_a_folder_beside_the_campaign_file_is_its_reference(write_campaign, own):
+    shipped, named = (parts_of(write_campaign(more=more)) for more in ("", '[reference]\npath = "own"'))
+    assert named.reference is not shipped.reference
+    assert named.reference_hash() == shipped.reference_hash() != ""
+    assert [one.id for one in named.seed_phases()] == [one.id for one in shipped.seed_phases()]
+
+
+def test_a_folder_without_the_campaigns_potential_names_both(write_campaign, own):
+    more = '[potential]\nname = "chgnet-r2scan"\n[reference]\npath = "own"\n[[objectives]]\nname = "density"'
+    with pytest.raises(
+        MissingReferenceError, match=r"'chgnet-r2scan' in .*own; potentials that have one: chgnet-0\.3\.0"
+    ):
+        parts_of(write_campaign(more=more))
+
+
+def test_energies_under_a_wrong_name_are_never_taken(write_campaign, own):
+    (own / f"{NAME}.energies.parquet").rename(own / "chgnet-r2scan.energies.parquet")
+    more = '[potential]\nname = "chgnet-r2scan"\n[reference]\npath = "own"'
+    with pytest.raises(MixedHullError, match=r"chgnet-0\.3\.0.*chgnet-r2scan|chgnet-r2scan.*chgnet-0\.3\.0"):
+        parts_of(write_campaign(more=more))
+
+
+def test_a_folder_that_is_not_there_is_named(write_campaign, tmp_path):
+    with pytest.raises(MissingReferenceError, match=str(tmp_path / "nowhere")):
+        parts_of(write_campaign(more='[reference]\npath = "nowhere"'))
