@@ -139,7 +139,7 @@ class _Results:
         self._n_written = 0
 
     def __enter__(self) -> _Results:
-        with _writing():
+        with writing():
             if self._folder is not None:
                 self._folder.mkdir(parents=True, exist_ok=True)
             if self._json_file is not None:
@@ -149,7 +149,7 @@ class _Results:
 
     def __exit__(self, *_: object) -> None:
         if self._stream is not None:
-            with _writing(), nullcontext() if self._json_to_stdout else self._stream:
+            with writing(), nullcontext() if self._json_to_stdout else self._stream:
                 self._stream.write("\n]\n")  # of an interrupted run, too: what there is can be read
                 self._stream.flush()  # while a failure can still be told
 
@@ -166,7 +166,7 @@ class _Results:
         held, self.held = self.held, []
         for (path, index, result), row in zip(held, self._rows(held), strict=True):
             typer.echo(_line(row), err=self._json_to_stdout)
-            with _writing():
+            with writing():
                 if self._stream is not None:
                     self._stream.write((",\n" if self._n_written else "\n") + json.dumps(row, indent=1))
                 if self._folder is not None:
@@ -198,7 +198,8 @@ class _Results:
 
 
 @contextmanager
-def _writing() -> Iterator[None]:
+def writing() -> Iterator[None]:
+    """Where results cannot be written is the user's to mend; the entry point tells of a full disk or a reader gone."""
     from matsearch.errors import InputError
 
     try:

@@ -37,8 +37,18 @@ def read_structures(path: Path) -> list[Structure | Rejection]:
             else:
                 found = [_from_pymatgen(path)]
     except Exception as err:  # noqa: BLE001 - third-party readers raise every kind of error on a broken file
-        return [_unreadable(err, path)]
+        return [_unreadable(err, path=path)]
     return [one if isinstance(one, Rejection) else _checked(one) for one in found]
+
+
+def cif_structure(text: str) -> Structure | Rejection:
+    """The crystal in the text of a CIF; a rejection does not say where the text comes from."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = _from_cif(text)
+    if len(found) > 1:
+        return _refuse("several", f"{len(found)} data blocks of the CIF list sites; expected one crystal")
+    return found[0] if isinstance(found[0], Rejection) else _checked(found[0])
 
 
 def _frames(path: Path) -> list[Structure | Rejection]:
@@ -61,18 +71,21 @@ def _from_frame(frame: Any) -> Structure | Rejection:
 
 
 def _blocks(path: Path) -> list[Structure | Rejection]:
-    """The structure of each data block that lists sites; others hold a publication or a diffraction pattern."""
     from monty.io import zopen
 
     with zopen(path, mode="rt", encoding="utf-8", errors="replace") as file:
-        text = str(file.read())
+        return _from_cif(str(file.read()))
+
+
+def _from_cif(text: str) -> list[Structure | Rejection]:
+    """The structure of each data block that lists sites; others hold a publication or a diffraction pattern."""
     blocks = [f"data_{block}" for block in _BLOCK.split(text)[1:] if _SITES.search(block)]
-    return [_from_block(block, path) for block in blocks] or [
+    return [_from_block(block) for block in blocks] or [
         _refuse("unreadable", "it is no CIF with a structure: no data block lists sites (_atom_site_...)")
     ]
 
 
-def _from_block(text: str, path: Path) -> Structure | Rejection:
+def _from_block(text: str) -> Structure | Rejection:
     from pymatgen.io.cif import CifParser
 
     try:
@@ -80,7 +93,7 @@ def _from_block(text: str, path: Path) -> Structure | Rejection:
         (structure,) = CifParser.from_str(text).parse_structures(primitive=False, on_error="raise")
     except Exception as err:  # noqa: BLE001 - see above
         cause = err.__cause__ if isinstance(err.__cause__, Exception) else err
-        return _unreadable(cause, path, f"data block {text.split(maxsplit=1)[0].removeprefix('data_')!r}")
+        return _unreadable(cause, f"data block {text.split(maxsplit=1)[0].removeprefix('data_')!r}")
     return structure
 
 
@@ -103,8 +116,10 @@ def _checked(structure: Structure) -> Structure | Rejection:
     return structure
 
 
-def _unreadable(err: Exception, path: Path, what: str = "it") -> Rejection:
-    said = " ".join(str(err).split()).replace(str(path), path.name)
+def _unreadable(err: Exception, what: str = "it", path: Path | None = None) -> Rejection:
+    said = " ".join(str(err).split())
+    if path is not None:
+        said = said.replace(str(path), path.name)
     return _refuse("unreadable", f"{what} is no crystal that could be read ({type(err).__name__}: {said})")
 
 

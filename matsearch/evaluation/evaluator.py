@@ -1,0 +1,164 @@
+"""A verdict on crystals from anywhere: valid, unique, novel, and with judges how far above the hull."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from matsearch.evaluation.given import Compact, Given, look_at
+from matsearch.evaluation.judging import DEFAULT_PHASES, PROTOCOL, Hearing, Judge, duplicates, find_judges, known_phase
+from matsearch.evaluation.table import make_table
+from matsearch.metrics.evaluated import summarise_evaluated
+from matsearch.potential import Potential
+from matsearch.records import Rejection
+from matsearch.reference import Reference, load_reference
+from matsearch.relaxation import protocol
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from pymatgen.core import Structure
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was found out.
+
+    Attributes:
+        table: One row a structure; see `evaluate`.
+        summary: Counts, rates with their denominators and intervals, agreement of the judges, cost.
+    """
+
+    table: pd.DataFrame
+    summary: dict[str, Any]
+    _relaxed: dict[str, dict[int, Compact]]
+
+    def relaxed(self, row: int, judge: str | None = None) -> Structure | None:
+        """The crystal of a row as a judge, the first one if not named, relaxed it; None where it did not."""
+        if not self._relaxed:
+            return None
+        crystals = self._relaxed[judge if judge is not None else next(iter(self._relaxed))]
+        return crystals[row].structure() if row in crystals else None
+
+
+def evaluate(
+    structures: Sequence[Structure | Rejection],
+    potential: Potential | str | Sequence[Potential | str] | None = None,
+) -> Evaluation:
+    """Judge structures from anywhere: valid, unique, novel, stable.
+
+    Without a potential nothing is relaxed and there are no energies. With one, every structurally valid structure is
+    relaxed (L-BFGS, 0.05 eV/Å, 500 steps) and held against the hull of the known phases by the same potential; unique
+    and novel are judged again on what came out. Several potentials judge independently, each with its own relaxations
+    and its own hull: two hulls are never mixed.
+
+    Args:
+        structures: Left as they are. A `Rejection`, such as `parse_reply` gives, is a row as well.
+        potential: A potential, its name, or a list of these.
+
+    Returns:
+        `.table`, one row a structure, in order. Verdicts are of dtype bool; a number is missing only where `reasons`
+        says why:
+
+        - `formula`, `n_atoms`, `spacegroup` (number) of the structure as given.
+        - `structurally_valid`, `charge_valid`: `check_structure` and `check_charges` of `matsearch.crystal`.
+        - `unique`: matches no earlier row; `duplicate_of` is the earliest that it matches. `novel`: matches no known
+          phase; `matched_known` is the id of one that it matches. Where an element has no known phases, novelty cannot
+          be judged and is False. What is not structurally valid is neither unique nor novel. With a potential these are
+          the verdicts on the relaxed crystal where it converged, and `unique_as_given` and `novel_as_given` those
+          before.
+        - `reasons`: all that is wrong or missing, as `reason: detail`, or None.
+
+        With a potential also `converged`, `n_steps`, `energy_per_atom` and `energy_above_hull` (eV/atom),
+        `decomposition`, `rmsd` (Å, as given to as relaxed), `quarantined`, `metastable`, `stable`, `msun`, `sun`. With
+        several, these are the first one's, and each one's stand in columns named `<column>:<judge>`.
+
+        `.summary`: see `matsearch.metrics.evaluated.summarise_evaluated`.
+
+    Raises:
+        ConfigError: A potential is unknown, or named twice.
+        TypeError: One structure instead of a list of them, or something that is no structure.
+    """
+    from pymatgen.core import IStructure
+
+    if isinstance(structures, IStructure):  # itself a sequence, of sites
+        raise TypeError("evaluate takes a list of structures; write evaluate([structure], ...)")
+    structures = list(structures)
+    for index, one in enumerate(structures):
+        if not isinstance(one, IStructure | Rejection):
+            raise TypeError(f"evaluate takes pymatgen structures; number {index} of the list is a {type(one).__name__}")
+    evaluator = Evaluator(find_judges(potential))
+    for one in structures:
+        evaluator.add(one)
+    for hearing in evaluator.hearings:
+        for _ in evaluator.relax(hearing):
+            pass
+    return evaluator.evaluation()
+
+
+class Evaluator:
+    """Structures come in one by one; then each judge relaxes them; then the evaluation is drawn up.
+
+    Attributes:
+        hearings: One for each judge.
+    """
+
+    def __init__(self, judges: Sequence[Judge]) -> None:
+        self.hearings = [Hearing(judge) for judge in judges]
+        self._given: list[Given] = []
+        self._known: dict[int, str | Rejection | None] = {}
+        self._phases = judges[0].phases if judges else load_reference(DEFAULT_PHASES)
+        self._seconds = 0.0
+
+    @property
+    def crystals(self) -> dict[int, Compact]:
+        """What is valid as given, by number."""
+        return {number: one.crystal for number, one in enumerate(self._given) if one.valid and one.crystal is not None}
+
+    def add(self, one: Structure | Rejection) -> Given:
+        """Take in the next structure."""
+        start = time.monotonic()
+        given = look_at(one)
+        if given.valid and given.crystal is not None:
+            self._known[len(self._given)] = known_phase(given.crystal.structure(), self._phases)
+        self._given.append(given)
+        self._seconds += time.monotonic() - start
+        return given
+
+    def relax(self, hearing: Hearing) -> Generator[int, None, None]:
+        """Let a judge relax all valid structures; gives the number of each as it is done.
+
+        Those that are left when the caller stops are rows with that reason.
+        """
+        return hearing.relax(self.crystals)
+
+    def evaluation(self) -> Evaluation:
+        """The table and its summary, of what there is."""
+        start = time.monotonic()
+        as_given = duplicates(self.crystals)
+        table = make_table(self._given, as_given, self._known, self.hearings)
+        self._seconds += time.monotonic() - start
+        summary = summarise_evaluated(
+            table,
+            [hearing.judge.name for hearing in self.hearings],
+            hulls={
+                one.name: None if one.reference is None else _words(one.reference)
+                for one in (hearing.judge for hearing in self.hearings)
+            },
+            phases=_words(self._phases),
+            seconds={hearing.judge.name: hearing.seconds for hearing in self.hearings},
+        )
+        summary["protocol"] = protocol(PROTOCOL) if self.hearings else None
+        summary["check_seconds"] = self._seconds
+        relaxed = {
+            hearing.judge.name: {
+                number: one.relaxed for number, one in hearing.findings.items() if one.relaxed is not None
+            }
+            for hearing in self.hearings
+        }
+        return Evaluation(table, summary, relaxed)
+
+
+def _words(reference: Reference) -> str:
+    return f"{len(reference.phases)} known phases by {reference.potential}"

@@ -1,0 +1,143 @@
+"""An evaluation in a terminal: a table of structures, and the rates with what they mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from matsearch.metrics.evaluated import view_of
+from matsearch.report.wording import number, percent, plain
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Group
+    from rich.table import Table
+
+N_SHOWN = 20
+N_DIFFERENT = 10
+PLACE_WIDTH = 28
+VERDICTS = {"structurally_valid": "valid", "charge_valid": "charges", "unique": "unique", "novel": "novel"}
+
+
+def evaluation_text(table: pd.DataFrame, summary: Mapping[str, Any], places: Sequence[str]) -> Group:
+    """The first structures and the summary, for `rich`'s `print`.
+
+    Args:
+        table: See `matsearch.evaluation.evaluate`.
+        summary: Its summary.
+        places: Where each structure comes from.
+    """
+    from rich.console import Group
+    from rich.text import Text
+
+    parts: list[Any] = [_structures(table, [one["name"] for one in summary["judges"]], places)]
+    if (n_left := len(table) - N_SHOWN) > 0:
+        parts.append(Text(f" and {n_left} more; --json FILE writes them all\n"))
+    counts = summary["counts"]
+    head = f"{counts['proposed']} proposed, {counts['readable']} readable"
+    if n_unknown := counts["structurally_valid"] - counts["novelty_judged"]:
+        head += f"; {n_unknown} valid with elements that have no known phases, so not counted as novel"
+    parts.append(Text(head))
+    parts.append(_rates("as given", [one for one in summary["rates"] if one["judge"] is None]))
+    for one in summary["judges"]:
+        rates = [rate for rate in summary["rates"] if rate["judge"] == one["name"]]
+        title = f"as relaxed by {one['name']}"
+        parts += [_rates(title, rates), Text(_judge_text(one, summary["protocol"]))]
+    parts += [Text(_agreement_text(one)) for one in summary["agreement"]]
+    return Group(*parts)
+
+
+def _structures(table: pd.DataFrame, judges: Sequence[str], places: Sequence[str]) -> Table:
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("row", "from", "formula", "atoms", "group"):
+        shown.add_column(name, justify="left" if name in ("from", "formula") else "right", no_wrap=True)
+    for title in VERDICTS.values():
+        shown.add_column(title, no_wrap=True)
+    for judge in judges:
+        title = "E_hull" if len(judges) == 1 else f"E_hull\n{escape(plain(judge, 16))}"
+        shown.add_column(title, justify="right", no_wrap=True)
+    if judges:
+        shown.add_column("MSUN", no_wrap=True)
+    shown.add_column("reasons")
+
+    heights = [view_of(table, judge)["energy_above_hull"] for judge in judges]
+    first = table.head(N_SHOWN).astype(object)
+    for row, one in enumerate(first.where(first.notna(), None).to_dict("records")):
+        cells = [str(row), _tail(plain(places[row])), plain(one["formula"] or "–", 24)]
+        cells += ["–" if one[name] is None else str(one[name]) for name in ("n_atoms", "spacegroup")]
+        cells += ["yes" if one[name] else "no" for name in VERDICTS]
+        cells += [number(_or_none(height[row]), "energy_above_hull") or "–" for height in heights]
+        cells += ["yes" if one["msun"] else "no"] if judges else []
+        # The one column that shrinks where the terminal is narrow.
+        shown.add_row(*map(escape, cells), Text(plain(one["reasons"] or ""), no_wrap=True, overflow="ellipsis"))
+    return shown
+
+
+def _rates(title: str, rates: Sequence[Mapping[str, Any]]) -> Table:
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=escape(plain(title)), title_justify="left", title_style="bold")
+    for name in ("rate", "count", "of", "share", "95 % interval"):
+        shown.add_column(name, justify="right" if name in ("count", "share") else "left", no_wrap=True)
+    shown.add_column("what it counts")
+    for one in rates:
+        name, of = (one[key].replace("_", " ") for key in ("name", "of"))
+        known = f" ({one['reference']})" if one["reference"] else ""
+        interval = "–" if one["rate"] is None else f"{percent(one['low'])} to {percent(one['high'])}"
+        cells = [name.upper() if name in ("msun", "sun") else name, str(one["count"]), f"{one['total']} {of}"]
+        shown.add_row(*cells, percent(one["rate"]), interval, escape(one["definition"] + known))
+    return shown
+
+
+def _judge_text(judge: Mapping[str, Any], protocol: Mapping[str, Any]) -> str:
+    """How the judge relaxed, what it found in the middle, and what it cost."""
+    cost, height, rmsd = judge["cost"], judge["energy_above_hull"], judge["rmsd"]
+    lines = [
+        f"relaxed with {protocol['optimizer'].upper()} to {protocol['force_tol']:g} eV/Å in at most "
+        f"{protocol['max_steps']} steps; {cost['relaxations']} relaxations, {cost['potential_calls']} calls of the "
+        f"potential, {cost['wall_seconds']:.0f} s"
+    ]
+    per_msun = cost.get("per_msun", {}).get("relaxations")
+    if per_msun is not None:
+        lines[0] += f"; {per_msun:.3g} relaxations per MSUN crystal"
+    if height["median"] is not None:
+        lines.append(f"median E_hull {number(height['median'], 'energy_above_hull')} eV/atom of {height['of']}")
+        if quarantined := judge["counts"]["quarantined"]:
+            lines[-1] += f"; {quarantined} quarantined: so low that an error of the potential is more likely"
+    if rmsd["median"] is not None:
+        lines.append(
+            f"median RMSD as given to as relaxed {rmsd['median']:.3g} Å of {rmsd['of']} (change of scale removed)"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _agreement_text(one: Mapping[str, Any]) -> str:
+    first, second = one["judges"]
+    rank = "–" if one["spearman"] is None else f"{one['spearman']:.3f}"
+    rows = one["rows_that_differ"]
+    which = ", ".join(map(str, rows[:N_DIFFERENT])) + (", ..." if len(rows) > N_DIFFERENT else "")
+    differ = f"; they differ on rows {which}" if rows else ""
+    return (
+        f"{first} and {second} on {one['judged_by_both']} structures: rank correlation of E_hull {rank}; "
+        f"E_hull <= {one['threshold']:g} eV/atom by both {one['both_below']}, by the first alone "
+        f"{one['only_first_below']}, by the second alone {one['only_second_below']}, by neither "
+        f"{one['neither_below']}; MSUN by both {one['msun_by_both']}{differ}\n"
+    )
+
+
+def _tail(place: str) -> str:
+    """Its end, which tells one place from the next."""
+    return place if len(place) <= PLACE_WIDTH else f"…{place[1 - PLACE_WIDTH :]}"
+
+
+def _or_none(value: float) -> float | None:
+    """None for the NaN of a number that is missing."""
+    return None if math.isnan(value) else float(value)
