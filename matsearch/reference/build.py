@@ -12,16 +12,15 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from matsearch.errors import InputError
-from matsearch.records import Rejection, Relaxed
 from matsearch.reference.catalogue import (
     GEOMETRY_FILE,
     LABELS_FILE,
@@ -36,8 +35,6 @@ from matsearch.reference.progress import BuildProgress
 from matsearch.reference.sources import read_phases
 
 if TYPE_CHECKING:
-    from pymatgen.core import Structure
-
     from matsearch.potential.base import Potential
 
 FORCE_TOL, MAX_STEPS = 0.05, 500  # eV/Å; as campaigns relax
@@ -47,7 +44,7 @@ WITHIN = 0.1
 WINDOWS = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1)
 """eV/atom above the hull. Lower windows first, and in each small cells first: a relaxation gains 2 meV/atom in the
 median, so that what lies on the hull moves it most."""
-CHUNK = 512  # phases between two commits
+CHUNK = 128  # phases between two commits
 PATIENCE = 900.0  # seconds after which the hull is looked at again: it moves with every phase relaxed
 
 Say = Callable[[str], None]
@@ -180,7 +177,8 @@ def _compute_single_points(
     missing = [int(row) for row in rows if catalogue.ids[row] not in done]
     missing.sort(key=lambda row: (sizes[row], row))
     n_done = 0
-    for chunk in _chunks(missing):
+    source = iter(missing)
+    while chunk := list(islice(source, CHUNK)):
         structures = [catalogue.structure(row) for row in chunk]
         energies = potential.energies(structures)
         progress.add_single_points(
@@ -200,27 +198,22 @@ def _relax_until_settled(
     say: Say,
 ) -> None:
     """Relax what may be on the hull or near it, looking at the hull again and again."""
+    from matsearch.relaxation import make_plan, relax_iter
+
+    plan = make_plan(FORCE_TOL, MAX_STEPS, optimizer=OPTIMIZER)
     n_done = 0
     while time.monotonic() < deadline:
-        wanted = _wanted(catalogue, _gather(catalogue, rows, progress), within)
+        wanted = [int(rows[index]) for index in _wanted(catalogue, _gather(catalogue, rows, progress), within)]
         if not wanted:
             return
         say(f"to relax: {len(wanted)} phases")
         until = min(deadline, time.monotonic() + PATIENCE)
-        for chunk in _chunks([int(rows[index]) for index in wanted]):
-            if time.monotonic() > until:
-                break
-            progress.add_relaxations(_relaxed(catalogue, chunk, potential))
+        drawn = takewhile(lambda _: time.monotonic() < until, wanted)
+        results = relax_iter((catalogue.structure(row) for row in drawn), potential, plan)
+        while chunk := [(catalogue.ids[wanted[number]], result) for number, result in islice(results, CHUNK)]:
+            progress.add_relaxations(chunk)
             n_done += len(chunk)
             say(f"relaxed {n_done} phases")
-
-
-def _relaxed(catalogue: Catalogue, rows: Sequence[int], potential: Potential) -> list[tuple[str, Relaxed | Rejection]]:
-    from matsearch.relaxation import relax
-
-    structures: list[Structure] = [catalogue.structure(row) for row in rows]
-    results = relax(structures, potential, FORCE_TOL, MAX_STEPS, optimizer=OPTIMIZER)
-    return [(catalogue.ids[row], result) for row, result in zip(rows, results, strict=True)]
 
 
 def _gather(catalogue: Catalogue, rows: np.ndarray, progress: BuildProgress) -> Energies:
@@ -300,9 +293,3 @@ def _write(
     )
     if n_pending:
         say(f"{n_pending} phases near the hull are not relaxed yet: the same command goes on with them")
-
-
-def _chunks(rows: Sequence[int]) -> Iterator[list[int]]:
-    source = iter(rows)
-    while chunk := list(islice(source, CHUNK)):
-        yield chunk
