@@ -14,7 +14,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice, takewhile
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -207,13 +207,19 @@ def _relax_until_settled(
         if not wanted:
             return
         say(f"to relax: {len(wanted)} phases")
-        until = min(deadline, time.monotonic() + PATIENCE)
-        drawn = takewhile(lambda _: time.monotonic() < until, wanted)
+        drawn = _until(min(deadline, time.monotonic() + PATIENCE), wanted)
         results = relax_iter((catalogue.structure(row) for row in drawn), potential, plan)
         while chunk := [(catalogue.ids[wanted[number]], result) for number, result in islice(results, CHUNK)]:
             progress.add_relaxations(chunk)
             n_done += len(chunk)
             say(f"relaxed {n_done} phases")
+
+
+def _until(moment: float, rows: Sequence[int]) -> Iterator[int]:
+    for row in rows:
+        if time.monotonic() >= moment:
+            return
+        yield row
 
 
 def _gather(catalogue: Catalogue, rows: np.ndarray, progress: BuildProgress) -> Energies:
