@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import itertools
+import os
 import time
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from pymatgen.core import Composition, DummySpecies, Lattice, Structure
 
 from matsearch.crystal.charges import check_charges
+from matsearch.crystal.files import cif_structure
 from matsearch.records import Stage
 
 GRID = np.array(list(itertools.product(range(5), repeat=3))) / 5
@@ -149,6 +153,8 @@ def test_bond_valences_vouch_for_a_rare_state():
         return Structure.from_spacegroup("Fm-3m", Lattice.cubic(edge), ["Ho", "Cl"], [[0, 0, 0], [0.25, 0.25, 0.25]])
 
     assert is_neutral(fluorite(6.6))
+    assert is_neutral(fluorite(6.6).get_primitive_structure())
+    assert is_neutral(fluorite(6.6) * (2, 1, 1))
     assert not is_neutral(fluorite(5.8))
     assert not is_neutral(fluorite(9.0))
 
@@ -230,3 +236,16 @@ def test_sums_agree_with_all_combinations_written_out():
         assert is_neutral(spread(formula)) == expected, formula
         verdicts.append(expected)
     assert 40 < sum(verdicts) < 180
+
+
+def test_labels_of_two_checkers_are_met_where_they_agree():
+    path = Path(os.environ.get("MATSEARCH_SHARED", "")) / "data" / "validity_labelled_cifs.parquet"
+    if not path.is_file():
+        pytest.skip("MATSEARCH_SHARED names no folder with data/validity_labelled_cifs.parquet")
+    frame = pd.read_parquet(path)
+    # All invalid ones, and every sixth of the valid.
+    for verdict, step, wanted in (("both_valid", 6, 0.95), ("both_invalid", 1, 0.8)):
+        structures = [cif_structure(text) for text in frame.cif[frame.verdict == verdict][::step]]
+        neutral = [isinstance(one, Structure) and is_neutral(one) for one in structures]
+        agreed = np.mean(neutral) if verdict == "both_valid" else 1 - np.mean(neutral)
+        assert agreed >= wanted, verdict
