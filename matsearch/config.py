@@ -409,8 +409,11 @@ def _with_absolute_paths(config: CampaignConfig, folder: Path) -> CampaignConfig
 
 
 def changeable_options(config: CampaignConfig) -> set[str]:
-    """Keys, as `differences` writes them, that change no result: how the LLMs are reached."""
-    return {
+    """Keys, as `differences` writes them, that change no result: how the LLMs are reached, where the reference lies.
+
+    A run holds the hash of its known phases against those that it finds there.
+    """
+    return {"reference.path"} | {
         f"llm.{number}.options.{option}"
         for number, llm in enumerate(config.llm)
         for option in find_backend(llm.backend).connection_options

@@ -93,11 +93,15 @@ class Campaign:
             if not _is_one_of(key, {"budget"}) and key.replace("llm.", "llm.0.", 1) not in free and key not in free:
                 raise ConfigError(
                     f"--set {key}: a run that has begun can change only its budgets "
-                    f"({', '.join('budget.' + name for name in BudgetSettings.model_fields)}) "
-                    f"and how its LLM is reached; start a new run for it"
+                    f"({', '.join('budget.' + name for name in BudgetSettings.model_fields)}), "
+                    f"how its LLM is reached, and where the folder of reference.path lies; start a new run for it"
                 )
             apply_override(data, override)
-        campaign = cls(resolve_config(data, str(run_dir)), run_dir)
+        config = resolve_config(data, str(run_dir))
+        if (path := config.reference.path) is not None:
+            reference = config.reference.model_copy(update={"path": str(Path(path).expanduser().absolute())})
+            config = config.model_copy(update={"reference": reference})
+        campaign = cls(config, run_dir)
         campaign.status = meta.get("status", "new")
         return campaign
 

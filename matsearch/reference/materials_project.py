@@ -22,6 +22,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from matsearch.errors import InputError
 from matsearch.records import Rejection, Stage
 from matsearch.reference.sources import MP_API, Phase, PhaseSource, phase_structure
@@ -29,7 +31,7 @@ from matsearch.reference.sources import MP_API, Phase, PhaseSource, phase_struct
 KEY = "MP_API_KEY"
 ENDPOINT = "MP_API_ENDPOINT"  # as the package `mp-api` calls it
 DEFAULT_ENDPOINT = "https://api.materialsproject.org"
-PER_PAGE = 1000  # the most that the API gives at once
+PER_PAGE = 500  # the API gives up to 1000 at once, but runs out of time over large cells
 TIMEOUT = 120.0  # seconds; a full page of structures takes some ten
 PAUSES = (1.0, 5.0, 20.0, 60.0)  # seconds before each new attempt at what a busy server refused
 _BUSY = (429, 500, 502, 503, 504)
@@ -103,7 +105,7 @@ class MaterialsProjectPhases(PhaseSource):
         return "" if self._kept is None else f", without the folder {self._kept}"
 
     def _page(self, skip: int) -> list[Row]:
-        file = None if self._kept is None else self._kept / f"{skip:07d}.json.gz"
+        file = None if self._kept is None else self._kept / f"{skip:07d}-{PER_PAGE}.json.gz"
         if file is not None and file.is_file():
             rows: list[Row] = json.loads(gzip.decompress(file.read_bytes()))
             return rows
@@ -163,6 +165,8 @@ class MaterialsProjectPhases(PhaseSource):
 
 def _row(material: dict[str, Any]) -> Row:
     """What is kept of one material of an answer."""
+    from pymatgen.core import Lattice
+
     material_id = str(material.get("material_id"))
     structure = material.get("structure")
     if material.get("deprecated"):
@@ -170,12 +174,15 @@ def _row(material: dict[str, Any]) -> Row:
     if (material.get("builder_meta") or {}).get("license") == "BY-NC":
         return [material_id, "licence", "CC BY-NC 4.0: not for every use, as the others are"]
     try:
-        sites, lattice = structure["sites"], structure["lattice"]  # type: ignore[index]
+        sites = structure["sites"]  # type: ignore[index]
+        lattice = Lattice(structure["lattice"]["matrix"])  # type: ignore[index]
         if any(len(site["species"]) != 1 or abs(site["species"][0].get("occu", 1) - 1) > 1e-6 for site in sites):
             return [material_id, "disordered", "it has partly occupied sites"]
-        parameters = [float(lattice[name]) for name in ("a", "b", "c", "alpha", "beta", "gamma")]
         species = [str(site["species"][0]["element"]) for site in sites]
-        return [material_id, parameters, species, [float(value) for site in sites for value in site["abc"]]]
+        coords = np.array([site["abc"] for site in sites], dtype=float)
+        # Lengths and angles say no handedness. A left-handed cell is right-handed along its vectors turned round.
+        coords *= np.sign(np.linalg.det(lattice.matrix))
+        return [material_id, list(lattice.parameters), species, coords.ravel().tolist()]
     except (KeyError, TypeError, ValueError, IndexError) as err:
         return [
             material_id,

@@ -7,7 +7,8 @@ import pytest
 from matsearch.campaign.parts import Parts
 from matsearch.config import load_config
 from matsearch.errors import MissingReferenceError, MixedHullError
-from matsearch.reference.known import shipped_folder
+from matsearch.reference.known import load_reference, shipped_folder
+from matsearch.store import RunStore
 
 NAME = "chgnet-0.3.0"
 
@@ -54,3 +55,18 @@ def test_energies_under_a_wrong_name_are_never_taken(write_campaign, own):
 def test_a_folder_that_is_not_there_is_named(write_campaign, tmp_path):
     with pytest.raises(MissingReferenceError, match=str(tmp_path / "nowhere")):
         parts_of(write_campaign(more='[reference]\npath = "nowhere"'))
+
+
+def test_a_reference_may_move_but_not_change_while_a_run_goes_on(write_campaign, own, tmp_path, command, monkeypatch):
+    path, run_dir = write_campaign(more='[reference]\npath = "own"\n[budget]\nproposals = 1'), tmp_path / "run"
+    status, _, err = command("run", path, "--run-dir", run_dir)
+    assert status == 0, err
+    own.rename(tmp_path / "moved")
+    load_reference.cache_clear()  # as in another process
+    status, _, err = command("run", run_dir)
+    assert status == 2 and str(own) in err
+    monkeypatch.chdir(tmp_path)
+    status, _, err = command("run", run_dir, "--set", "reference.path=moved", "--set", "budget.proposals=2")
+    assert status == 0, err
+    with RunStore(run_dir, writable=False) as store:
+        assert store.config["reference"]["path"] == str(tmp_path / "moved")

@@ -17,6 +17,7 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from matsearch.crystal.cif import to_cif
+from matsearch.crystal.prototype import prototype_label
 from matsearch.errors import InputError
 from matsearch.records import Rejection
 from matsearch.reference import materials_project
@@ -213,6 +214,17 @@ def test_all_pages_of_the_api_come(api: FakeApi) -> None:
     assert list(phases) == [f"mp-{number}" for number in range(5)] and source.n_expected == 5
     assert phases["mp-3"].volume == pytest.approx(5.3**3) and phases["mp-3"].matches(rock_salt())
     assert "v2025.02.12" in source.attribution and "CC-BY 4.0" in source.attribution
+
+
+def test_a_left_handed_cell_stays_the_crystal_that_it_is(api: FakeApi) -> None:
+    # Chiral: elemental tellurium, P3_121 in a right-handed cell.
+    right = Structure.from_spacegroup("P3_121", Lattice.hexagonal(4.5, 5.9), ["Te"], [[0.26, 0, 1 / 3]])
+    a, b, c = right.lattice.matrix
+    left = Structure(Lattice([b, a, c]), right.species, right.frac_coords[:, [1, 0, 2]])
+    api.materials[0]["structure"] = left.as_dict()
+    found = dict(read_phases("mp-api"))["mp-0"]
+    assert isinstance(found, Structure)
+    assert prototype_label(found) == prototype_label(right) == "A_hP3_152_a"
 
 
 def test_a_site_of_two_elements_is_a_rejection(api: FakeApi) -> None:
