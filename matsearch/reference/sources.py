@@ -5,7 +5,6 @@ A source is the word `mp-api`, a Parquet or CSV file with a crystal a row, a fol
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,7 +12,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from matsearch.crystal.files import read_structures
+from matsearch.crystal.files import cif_structure, read_structures
 from matsearch.errors import InputError
 from matsearch.records import Rejection, Stage
 
@@ -232,17 +231,10 @@ def phase_structure(lattice: Sequence[float], species: Sequence[str], coords: Se
 
 
 def _from_cif(text: Any) -> Structure | Rejection:
-    from pymatgen.io.cif import CifParser
-
-    if not isinstance(text, str):
+    if not isinstance(text, str) or not text.strip():
         return Rejection(Stage.PARSE, "empty", "its row has no CIF")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # rounding, and occupancies that are checked below
-            structure: Structure = CifParser.from_str(text).parse_structures(primitive=False, on_error="raise")[0]
-    except Exception as err:  # noqa: BLE001 - the parser raises every kind of error on a broken text
-        return _unreadable(err)
-    return _checked(structure)
+    found = cif_structure(text)
+    return found if isinstance(found, Rejection) else _checked(found)
 
 
 def _checked(structure: Structure) -> Structure | Rejection:
