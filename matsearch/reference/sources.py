@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,13 +118,15 @@ class TablePhases(PhaseSource):
 
     @cached_property
     def _ids(self) -> list[str]:
-        if self._is_parquet:
-            import pyarrow.parquet as pq
+        with self._reading():
+            if self._is_parquet:
+                import pyarrow.parquet as pq
 
-            return [str(one) for one in pq.read_table(self._path, columns=[self._id])[self._id].to_pylist()]
-        import pandas as pd
+                return [str(one) for one in pq.read_table(self._path, columns=[self._id])[self._id].to_pylist()]
+            import pandas as pd
 
-        return pd.read_csv(self._path, usecols=[self._id], dtype=str)[self._id].fillna("").tolist()
+            found = pd.read_csv(self._path, usecols=[self._id], dtype=str, keep_default_na=False)
+        return [str(one) for one in found[self._id]]
 
     @property
     def _is_parquet(self) -> bool:
@@ -131,7 +134,7 @@ class TablePhases(PhaseSource):
 
     def _columns(self) -> list[str]:
         self._stated = ""
-        try:
+        with self._reading():
             if not self._is_parquet:
                 import pandas as pd
 
@@ -139,41 +142,49 @@ class TablePhases(PhaseSource):
             import pyarrow.parquet as pq
 
             schema = pq.read_schema(self._path)
-        except (OSError, ValueError) as err:  # pyarrow and pandas: what cannot be read is a ValueError
-            raise InputError(f"cannot read {self._path}: {' '.join(str(err).split())}") from err
         self._stated = (schema.metadata or {}).get(b"attribution", b"").decode()
         return list(schema.names)
 
     def _require_unique_ids(self) -> None:
-        twice = [one for one, count in Counter(self._ids).items() if count > 1 or one in ("", "None")]
-        if twice:
-            raise InputError(f"{self._path}: every row of {self._id} needs an id of its own, got {twice[0]!r} again")
+        for one, count in Counter(self._ids).items():
+            if count > 1 or one in ("", "None"):
+                raise InputError(
+                    f"{self._path}: every row needs a value of its own in {self._id}; {count} rows have {one!r}"
+                )
 
     def _rows(self) -> Iterator[tuple[Any, ...]]:
         if not self._is_parquet:
             import pandas as pd
 
-            for chunk in pd.read_csv(self._path, usecols=[CIF], dtype=str, chunksize=ROWS_AT_ONCE):
-                yield from ((text,) for text in chunk[CIF])
+            with self._reading(), pd.read_csv(self._path, usecols=[CIF], dtype=str, chunksize=ROWS_AT_ONCE) as chunks:
+                for chunk in chunks:
+                    yield from ((text,) for text in chunk[CIF])
             return
         import pyarrow.parquet as pq
 
-        with pq.ParquetFile(self._path) as file:
+        with self._reading(), pq.ParquetFile(self._path) as file:
             for batch in file.iter_batches(batch_size=ROWS_AT_ONCE, columns=list(self._crystal)):
                 yield from zip(*(batch.column(name).to_pylist() for name in self._crystal), strict=True)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError) as err:  # what pyarrow and pandas cannot read is a ValueError
+            raise InputError(f"cannot read {self._path}: {' '.join(str(err).split())}") from err
 
 
 class FolderPhases(PhaseSource):
     """Crystal files in a folder and those below it, or one file; ids are paths without the ending, `#2` for a second.
 
-    An id keeps the ending where two files differ in nothing else.
+    An id keeps the ending where two files differ in nothing else. Hidden files and folders are left out.
     """
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
         self._root = path if path.is_dir() else path.parent
         if path.is_dir():
-            self._files = sorted(file for file in path.rglob("*") if _names_a_crystal(file.name) and file.is_file())
+            self._files = sorted(file for file in path.rglob("*") if _names_a_crystal(file.relative_to(path)))
         else:
             self._files = [path]
         if not self._files:
@@ -189,21 +200,26 @@ class FolderPhases(PhaseSource):
         return len(self._files)
 
     def __iter__(self) -> Iterator[Phase]:
-        stems = Counter(self._stem(file) for file in self._files)
-        for file in self._files:
-            stem = self._stem(file)
-            name = stem if stems[stem] == 1 else file.relative_to(self._root).as_posix()
+        for name, file in zip(self._names(), self._files, strict=True):
             for number, found in enumerate(read_structures(file), start=1):
                 checked = found if isinstance(found, Rejection) else _checked(found)
                 yield (name if number == 1 else f"{name}#{number}"), checked
 
-    def _stem(self, file: Path) -> str:
-        return file.relative_to(self._root).with_suffix("").as_posix()
+    def _names(self) -> list[str]:
+        paths = [file.relative_to(self._root) for file in self._files]
+        stems = [path.with_suffix("").as_posix() for path in paths]
+        count = Counter(stems)
+        names = [
+            stem if count[stem] == 1 and "#" not in stem else path.as_posix()
+            for stem, path in zip(stems, paths, strict=True)
+        ]
+        return names if len(set(names)) == len(names) else [path.as_posix() for path in paths]
 
 
-def _names_a_crystal(name: str) -> bool:
-    lower = name.lower()
-    return lower.endswith(_ENDINGS) or any(word in lower for word in _NAMES)
+def _names_a_crystal(path: Path) -> bool:
+    name = path.name.lower()
+    hidden = any(part.startswith(".") for part in path.parts)
+    return not hidden and (name.endswith(_ENDINGS) or any(word in name for word in _NAMES))
 
 
 def phase_structure(lattice: Sequence[float], species: Sequence[str], coords: Sequence[float]) -> Structure | Rejection:

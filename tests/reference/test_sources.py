@@ -97,7 +97,7 @@ def test_columns_expected_and_found_are_named(tmp_path: Path) -> None:
 def test_an_id_given_twice_is_named(tmp_path: Path) -> None:
     path = tmp_path / "phases.csv"
     pd.DataFrame({"id": ["x", "x"], "cif": [to_cif(rock_salt())] * 2}).to_csv(path, index=False)
-    with pytest.raises(InputError, match="id of its own, got 'x' again"):
+    with pytest.raises(InputError, match="value of its own in id; 2 rows have 'x'"):
         read_phases(path)
 
 
@@ -113,6 +113,19 @@ def test_what_is_no_table_is_said_in_one_line(tmp_path: Path) -> None:
         read_phases(tmp_path / "bad.parquet")
 
 
+def test_a_table_that_breaks_off_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "phases.csv"
+    path.write_text('id,cif\nx,data_x\ny,"data_y\n')
+    with pytest.raises(InputError, match=r"cannot read .*phases\.csv: [^\n]*$"):
+        list(read_phases(path))
+    table = tmp_path / "phases.parquet"
+    pq.write_table(pa.Table.from_pylist([sites_row(str(one), rock_salt()) for one in range(50)]), table)
+    whole = table.read_bytes()
+    table.write_bytes(whole[:4] + bytes(len(whole) // 2) + whole[4 + len(whole) // 2 :])
+    with pytest.raises(InputError, match=r"cannot read .*phases\.parquet: [^\n]*$"):
+        list(read_phases(table))
+
+
 # Folders
 
 
@@ -124,6 +137,8 @@ def test_files_of_a_folder_are_named_by_their_paths(tmp_path: Path) -> None:
     rock_salt().to(tmp_path / "twin.vasp", fmt="poscar")
     (tmp_path / "broken.cif").write_text("data_x\n")
     (tmp_path / "notes.txt").write_text("not a crystal")
+    (tmp_path / ".hidden").mkdir()
+    rock_salt().to(tmp_path / ".hidden" / "NaCl.cif")
     phases = dict(read_phases(tmp_path))
     assert list(phases) == ["broken", "salts/NaCl", "salts/two", "salts/two#2", "twin.cif", "twin.vasp"]
     assert isinstance(phases["broken"], Rejection) and phases["salts/two#2"].volume == pytest.approx(216.0)
