@@ -66,6 +66,7 @@ class KnownStructures(Generic[Id]):
     def __init__(self) -> None:
         self._buckets: dict[str, list[_Known[Id]]] = {}
         self._size = 0
+        self._last: tuple[Structure, ReducedCell] | None = None
 
     def __len__(self) -> int:
         return self._size
@@ -98,7 +99,11 @@ class KnownStructures(Generic[Id]):
             key = reduced_formula(structure)
         else:
             key = _formula_key(formula)
-        self._buckets.setdefault(key, []).append(_Known(id, structure, reduced, fingerprint))
+        known = _Known(id, structure, reduced, fingerprint)
+        # What was just asked for and is new is often added next: it is not reduced twice.
+        if self._last is not None and structure is self._last[0]:
+            known.keep(self._last[1])
+        self._buckets.setdefault(key, []).append(known)
         self._size += 1
 
     def match(self, structure: Structure) -> Id | None:
@@ -110,7 +115,7 @@ class KnownStructures(Generic[Id]):
         bucket = self._buckets.get(reduced_formula(structure))
         if not bucket:
             return None
-        cell = ReducedCell(primitive_cell(structure))
+        cell = self._reduce(structure)
         return next((known.id for known in bucket if _same(known.cell(), cell)), None)
 
     def match_any(self, structure: Structure) -> Id | None:
@@ -124,11 +129,16 @@ class KnownStructures(Generic[Id]):
         bucket = self._buckets.get(reduced_formula(structure))
         if not bucket:
             return None
-        cell = ReducedCell(primitive_cell(structure))
+        cell = self._reduce(structure)
         if len(bucket) > 1:
             own = fingerprint_of(cell.structure).astype(int)
             bucket = sorted(bucket, key=lambda known: int(np.abs(known.fingerprint() - own).sum()))
         return next((known.id for known in bucket if _same(known.cell(), cell)), None)
+
+    def _reduce(self, structure: Structure) -> ReducedCell:
+        cell = ReducedCell(primitive_cell(structure))
+        self._last = structure, cell
+        return cell
 
 
 class _Known(Generic[Id]):
@@ -146,12 +156,16 @@ class _Known(Generic[Id]):
         self._cell: ReducedCell | None = None
 
     def cell(self) -> ReducedCell:
-        if self._cell is None:
-            source = self._source
-            structure = source() if callable(source) else source
-            self._cell = ReducedCell(structure if self._reduced else primitive_cell(structure))
-            self._source = None
-        return self._cell
+        if self._cell is not None:
+            return self._cell
+        source = self._source
+        structure = source() if callable(source) else source
+        return self.keep(ReducedCell(structure if self._reduced else primitive_cell(structure)))
+
+    def keep(self, cell: ReducedCell) -> ReducedCell:
+        self._cell = cell
+        self._source = None
+        return cell
 
     def fingerprint(self) -> np.ndarray:
         if self._fingerprint is None:
