@@ -62,7 +62,9 @@ def build(
     ] = None,
     within: Annotated[
         float | None,
-        typer.Option("--within", help="Relax up to so many eV/atom above the hull; else 0.1 on a CPU, all on a GPU."),
+        typer.Option(
+            "--within", help="Relax up to so many eV/atom above the hull; else 0.1 on a CPU, all on a GPU.", min=0.0
+        ),
     ] = None,
     minutes: Annotated[float | None, typer.Option("--minutes", help="Stop relaxing after so long.", min=0.0)] = None,
     attribution: Annotated[

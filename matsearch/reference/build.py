@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from matsearch.errors import InputError
+from matsearch.errors import InputError, PotentialError
 from matsearch.reference.catalogue import (
     GEOMETRY_FILE,
     LABELS_FILE,
@@ -105,13 +105,13 @@ def build(
     Raises:
         InputError: The source does not serve, or the folder holds another one's phases.
         StoreError: The folder holds the progress of another build.
+        PotentialError: The potential gives no pure element an energy.
     """
     deadline = math.inf if minutes is None else time.monotonic() + 60.0 * minutes
     if within is None:
         within = WITHIN if potential.device == "cpu" else math.inf
     catalogue = _catalogue(out, source, attribution, say)
-    rows = _covered(catalogue, potential, elements)
-    say(f"{len(rows)} of {len(catalogue)} phases, as far as {potential.name} was trained on their elements")
+    rows = _covered(catalogue, potential, elements, say)
     path = energies_path(out, potential.name)
     progress = BuildProgress(path.with_suffix(".progress.sqlite"), potential.name, catalogue.digest)
     try:
@@ -129,23 +129,31 @@ def build(
 def _catalogue(out: Path, source: str | None, attribution: str | None, say: Say) -> Catalogue:
     if (out / LABELS_FILE).is_file():
         catalogue = read_catalogue(out)
-        if source is not None and catalogue.source != Path(source).name:
+        if source is not None and catalogue.source != _name_of(source):
             raise InputError(
                 f"{out} holds the phases of {catalogue.source}, not of {source}; leave --from out to go on with them, "
                 "or choose another --out"
             )
+        say(f"{out} holds {len(catalogue)} phases of {catalogue.source} already; going on with those")
         return catalogue
     if source is not None:
         phases = read_phases(source, keep=out / "pages")
-        write_catalogue(phases, Path(source).name, attribution or phases.attribution, out, say)
+        write_catalogue(phases, _name_of(source), attribution or phases.attribution, out, say)
     else:
         out.mkdir(parents=True, exist_ok=True)
         for name in (GEOMETRY_FILE, LABELS_FILE):
-            shutil.copyfile(shipped_folder() / name, out / name)
+            partial = out / f"{name}.partial"
+            shutil.copyfile(shipped_folder() / name, partial)
+            partial.replace(out / name)
     return read_catalogue(out)
 
 
-def _covered(catalogue: Catalogue, potential: Potential, elements: Sequence[str] | None) -> np.ndarray:
+def _name_of(source: str) -> str:
+    """What a source is called from then on: without the folders above it."""
+    return Path(source).resolve().name
+
+
+def _covered(catalogue: Catalogue, potential: Potential, elements: Sequence[str] | None, say: Say) -> np.ndarray:
     """Rows of the phases to compute.
 
     Raises:
@@ -161,6 +169,11 @@ def _covered(catalogue: Catalogue, potential: Potential, elements: Sequence[str]
     inside = [position for position in inside if catalogue.amounts[position].keys() <= pure]
     if not inside:
         raise InputError(f"none of the {len(catalogue)} known phases lies between elements that have a phase each")
+    say(f"{len(inside)} of {len(catalogue)} phases")
+    if elements is None and (untrained := sorted(catalogue.elements - potential.elements)):
+        say(f"left out are those with {', '.join(untrained)}: {potential.name} was not trained on them")
+    if lone := sorted((catalogue.elements & allowed) - pure):
+        say(f"left out are those with {', '.join(lone)}: no phase of the pure element is known")
     return np.array(inside)
 
 
@@ -225,18 +238,31 @@ def _until(moment: float, rows: Sequence[int]) -> Iterator[int]:
 def _gather(catalogue: Catalogue, rows: np.ndarray, progress: BuildProgress) -> Energies:
     """What is known by now.
 
-    A phase whose relaxation was rejected has no energy: a candidate like it would be rejected, too.
+    A phase whose relaxation was rejected has no energy: a candidate like it would be rejected, too. Where that leaves
+    an element without a pure phase, no phase with it has one.
+
+    Raises:
+        PotentialError: No pure phase has an energy.
     """
     states = {state.id: state for state in progress.states()}
     found = [states[catalogue.ids[row]] for row in rows]
+    energies = np.array([math.nan if state.energy is None else state.energy for state in found])
+    failures = [state.failure for state in found]
     amounts = [catalogue.amounts[row] for row in rows]
+    pure = {next(iter(amounts[index])) for index in np.flatnonzero(np.isfinite(energies)) if len(amounts[index]) == 1}
+    if not pure:
+        raise PotentialError(f"no pure element of these phases has an energy by {progress.potential}: {failures[0]}")
+    for index, own in enumerate(amounts):
+        if lost := sorted(own.keys() - pure):
+            energies[index], amounts[index] = math.nan, {}
+            failures[index] = failures[index] or f"no_hull: no phase of pure {', '.join(lost)} has an energy"
     return Energies(
         rows,
-        fractions_of(amounts, sorted({symbol for one in amounts for symbol in one})),
-        np.array([math.nan if state.energy is None else state.energy for state in found]),
+        fractions_of(amounts, sorted(pure)),
+        energies,
         np.array([state.converged is not None for state in found]),
         np.array([bool(state.converged) for state in found]),
-        [state.failure for state in found],
+        failures,
     )
 
 
@@ -269,13 +295,14 @@ def _write(
     table = []
     for index, row in enumerate(rows):
         has_energy = bool(np.isfinite(heights[index]))
-        cell = cells.get(catalogue.ids[row]) if known.converged[index] else None
+        relaxed = bool(known.converged[index]) and has_energy
+        cell = cells[catalogue.ids[row]] if relaxed else None
         table.append(
             {
                 "phase": int(row),
                 "energy_per_atom": float(known.energies[index]) if has_energy else None,
                 "energy_above_hull": float(heights[index]) if has_energy else None,
-                "relaxed": bool(known.converged[index]) and has_energy,
+                "relaxed": relaxed,
                 "unconverged": bool(known.tried[index]) and not known.converged[index] and has_energy,
                 "failure": known.failures[index],
                 **({} if cell is None else cell._asdict()),

@@ -6,7 +6,7 @@ import hashlib
 import math
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from matsearch.reference.sources import PhaseSource
 
 LABELS_FILE, GEOMETRY_FILE = "phases.parquet", "structures.parquet"
+METADATA = ("attribution", "digest", "source", "n_rejected")
 LABELS = ("id", "formula", "n_atoms", "spacegroup", "prototype", "fingerprint")
 GEOMETRY = ("group", "lattice", "numbers", "coords")
 _ELEMENT = re.compile(r"([A-Z][a-z]?)([0-9]*)")
@@ -46,8 +47,7 @@ class Catalogue:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.labels = _read(folder / LABELS_FILE, LABELS)
-        metadata = {key.decode(): value.decode() for key, value in self.labels.schema.metadata.items()}
+        self.labels, metadata = _read(folder / LABELS_FILE, LABELS, METADATA)
         self.attribution = metadata["attribution"]
         self.digest = metadata["digest"]
         self.source = metadata["source"]
@@ -98,11 +98,11 @@ class Catalogue:
 
     @cached_property
     def _geometry(self) -> pa.Table:
-        table = _read(self._folder / GEOMETRY_FILE, GEOMETRY)
-        if (found := table.schema.metadata[b"digest"].decode()) != self.digest:
+        table, metadata = _read(self._folder / GEOMETRY_FILE, GEOMETRY, ("digest",))
+        if metadata["digest"] != self.digest:
             raise InputError(
-                f"{self._folder / GEOMETRY_FILE} belongs to other phases ({found}) than {LABELS_FILE} beside it "
-                f"({self.digest}); build both anew"
+                f"{self._folder / GEOMETRY_FILE} belongs to other phases ({metadata['digest']}) than {LABELS_FILE} "
+                f"beside it ({self.digest}); build both anew"
             )
         return table
 
@@ -131,25 +131,54 @@ def composition_key(amounts: Mapping[str, float]) -> str:
     return " ".join(f"{symbol}{count // divisor}" for symbol, count in sorted(counts.items()))
 
 
-@lru_cache(maxsize=4)
 def read_catalogue(folder: Path) -> Catalogue:
-    """The catalogue in a folder, read once a process.
+    """The catalogue in a folder, read once a process unless its files change.
 
     Raises:
         InputError: There is none, or it is of another make.
     """
+    return _read_catalogue(folder, version_of(folder / LABELS_FILE))
+
+
+@lru_cache(maxsize=4)
+def _read_catalogue(folder: Path, _version: int) -> Catalogue:
     return Catalogue(folder)
 
 
-def _read(path: Path, columns: tuple[str, ...]) -> pa.Table:
-    import pyarrow.parquet as pq
+def version_of(path: Path) -> int:
+    """Changes when the file does; 0 where there is none."""
+    return path.stat().st_mtime_ns if path.is_file() else 0
 
+
+def _read(path: Path, columns: Sequence[str], keys: Sequence[str]) -> tuple[pa.Table, dict[str, str]]:
     if not path.is_file():
         raise InputError(f"no known phases at {path}; make them with `matsearch reference build --from SOURCE`")
-    table = pq.read_table(path)
-    if missing := [name for name in columns if name not in table.column_names]:
-        raise InputError(f"{path} is no list of known phases: {', '.join(missing)} missing; build it anew")
-    return table
+    return read_table(path, "list of known phases", columns, keys)
+
+
+def read_table(path: Path, what: str, columns: Sequence[str], keys: Sequence[str]) -> tuple[pa.Table, dict[str, str]]:
+    """A Parquet file and its metadata.
+
+    Args:
+        path: Of the file.
+        what: What it should be, for the message.
+        columns: That it must have.
+        keys: That its metadata must have.
+
+    Raises:
+        InputError: It cannot be read, or is something else.
+    """
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except (OSError, ValueError) as err:  # pyarrow: what is no Parquet is a ValueError
+        raise InputError(f"cannot read {path}: {' '.join(str(err).split())}; build it anew") from err
+    metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+    missing = [name for name in columns if name not in table.column_names]
+    if missing := missing + [key for key in keys if key not in metadata]:
+        raise InputError(f"{path} is no {what}: {', '.join(missing)} missing; build it anew")
+    return table, metadata
 
 
 def write_catalogue(source: PhaseSource, name: str, attribution: str, folder: Path, say: Callable[[str], None]) -> None:
@@ -235,7 +264,7 @@ def _row(phase_id: str, structure: Structure) -> dict[str, Any]:
     group = label.split("_")[2] if label.count("_") > 1 else packed.group
     return {
         "id": phase_id,
-        "formula": formula_of(structure),
+        "formula": formula_of(primitive),  # of what is stored: D is H there
         "n_atoms": len(primitive),
         "spacegroup": int(group),
         "prototype": label,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matsearch.errors import InputError, MixedHullError
-from matsearch.reference.catalogue import GEOMETRY, Catalogue, geometry_schema, write_table
+from matsearch.reference.catalogue import GEOMETRY, Catalogue, geometry_schema, read_table, write_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,11 +26,23 @@ def energies_path(folder: Path, potential_name: str) -> Path:
 
 
 def potentials_in(folder: Path) -> list[str]:
-    """Names of the potentials that have energies in a folder, sorted."""
+    """Names of the potentials that have energies in a folder, sorted.
+
+    Raises:
+        InputError: A file of energies is broken.
+    """
     import pyarrow.parquet as pq
 
-    files = sorted(folder.glob("*.energies.parquet"))
-    return sorted((pq.read_schema(file).metadata or {}).get(b"potential", b"?").decode() for file in files)
+    names = []
+    for path in sorted(folder.glob("*.energies.parquet")):
+        try:
+            found = (pq.read_schema(path).metadata or {}).get(b"potential")
+        except (OSError, ValueError) as err:  # pyarrow: what is no Parquet is a ValueError
+            raise InputError(f"cannot read {path}: {' '.join(str(err).split())}; build it anew") from err
+        if found is None:
+            raise InputError(f"{path} holds no energies of known phases: potential missing; build it anew")
+        names.append(found.decode())
+    return sorted(names)
 
 
 def read_energies(path: Path, potential_name: str, catalogue: Catalogue) -> tuple[pa.Table, dict[str, str]]:
@@ -40,14 +52,7 @@ def read_energies(path: Path, potential_name: str, catalogue: Catalogue) -> tupl
         InputError: It is no such file, or belongs to another catalogue.
         MixedHullError: The energies are another potential's.
     """
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(path)
-    metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
-    missing = [name for name in COLUMNS if name not in table.column_names]
-    missing += [name for name in METADATA if name not in metadata]
-    if missing:
-        raise InputError(f"{path} holds no energies of known phases: {', '.join(missing)} missing; build it anew")
+    table, metadata = read_table(path, "file of energies of known phases", COLUMNS, METADATA)
     if metadata["potential"] != potential_name:
         raise MixedHullError(
             f"{path} holds energies of {metadata['potential']}, but {potential_name} was asked for; "

@@ -19,6 +19,7 @@ from matsearch.reference.catalogue import (
     composition_key,
     formula_of,
     read_catalogue,
+    version_of,
 )
 from matsearch.reference.energies import energies_path, potentials_in, read_energies
 
@@ -248,15 +249,18 @@ class Reference:
 
     @cached_property
     def _hull(self) -> Hull:
-        """Only phases on the hull: they alone span it, in every chemical system."""
+        return self._hull_with(list(self._extra.values()))
+
+    def _hull_with(self, extra: Sequence[_Extra]) -> Hull:
+        """Of the listed phases only those on their hull: they alone span it, in every chemical system."""
         import numpy as np
 
         from matsearch.reference.hull import Hull
 
         stable = np.flatnonzero(self._heights == 0.0)
         amounts: list[Mapping[str, float]] = [self._catalogue.amounts[self._row_numbers[row]] for row in stable]
-        amounts += [one.amounts for one in self._extra.values()]
-        energies = [*self._energies[stable], *(one.energy_per_atom for one in self._extra.values())]
+        amounts += [one.amounts for one in extra]
+        energies = [*self._energies[stable], *(one.energy_per_atom for one in extra)]
         return Hull(*fractions_of(amounts, sorted(self.elements)), np.array(energies))
 
     @cached_property
@@ -348,11 +352,14 @@ class Reference:
                 }
             )
         table = pd.concat([table, pd.DataFrame(rows)], ignore_index=True)
-        systems = [frozenset(one.amounts) for one in self._extra.values()]
+        listed = self._hull_with([])
+        lower = [one for one in self._extra.values() if one.energy_per_atom < listed.at(one.amounts).energy]
+        systems = {frozenset(one.amounts) for one in lower}
         amounts = [self._catalogue.amounts[position] for position in self._row_numbers]
         amounts += [dict(one.amounts) for one in self._extra.values()]
         for index, own in enumerate(amounts):
-            if any(system <= own.keys() for system in systems):  # else the hull there is what it was
+            # Elsewhere the hull is what it was.
+            if index >= len(self._row_numbers) or any(system <= own.keys() for system in systems):
                 height = float(table.at[index, "energy_per_atom"]) - self._hull.at(own).energy
                 table.at[index, "energy_above_hull"] = round(height, 6) if height > 1e-6 else 0.0
         return table
@@ -376,9 +383,8 @@ def fractions_of(amounts: Sequence[Mapping[str, float]], symbols: Sequence[str])
     return list(symbols), fractions
 
 
-@lru_cache(maxsize=8)
 def load_reference(potential_name: str, folder: Path | None = None) -> Reference:
-    """The known phases and the hull of one potential, read once a process.
+    """The known phases and the hull of one potential, read once a process unless the files change.
 
     Args:
         potential_name: As `load_potential` knows it.
@@ -399,7 +405,11 @@ def load_reference(potential_name: str, folder: Path | None = None) -> Reference
             f"`matsearch reference build --potential {potential_name} --out FOLDER` (hours on a CPU), use one of "
             "those, or an objective that needs no hull"
         )
-    catalogue = read_catalogue(place)
+    return _load_reference(potential_name, path, version_of(path), read_catalogue(place))
+
+
+@lru_cache(maxsize=8)
+def _load_reference(potential_name: str, path: Path, _version: int, catalogue: Catalogue) -> Reference:
     return Reference(catalogue, *read_energies(path, potential_name, catalogue))
 
 

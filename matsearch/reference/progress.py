@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -42,7 +43,11 @@ class State(NamedTuple):
 
 
 class BuildProgress:
-    """The database of one build."""
+    """The database of one build.
+
+    Attributes:
+        potential: Name of the potential.
+    """
 
     def __init__(self, path: Path, potential_name: str, digest: str) -> None:
         """Open it, or make it.
@@ -50,17 +55,28 @@ class BuildProgress:
         Raises:
             StoreError: It belongs to another potential or to other phases, or cannot be opened.
         """
+        self.potential = potential_name
         try:
             self._connection = sqlite3.connect(path)
-            self._connection.executescript(SCHEMA)
+        except sqlite3.Error as err:
+            raise StoreError(f"cannot open {path}: {err}") from err
+        try:
+            self._require_own(path, {"potential": potential_name, "catalogue": digest})
+        except BaseException:
+            self.close()
+            raise
+
+    def _require_own(self, path: Path, owner: Mapping[str, str]) -> None:
+        try:
+            with self._connection:
+                self._connection.executescript(SCHEMA)
+                self._connection.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", owner.items())
+            found = dict(self._connection.execute("SELECT key, value FROM meta"))
         except sqlite3.Error as err:
             raise StoreError(f"cannot open {path}: {err}; delete it to begin anew") from err
-        for key, value in (("potential", potential_name), ("catalogue", digest)):
-            with self._connection:
-                self._connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (key, value))
-            (found,) = self._connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-            if found != value:
-                raise StoreError(f"{path} holds a build with {key} {found}, not {value}; delete it to begin anew")
+        for key, value in owner.items():
+            if found[key] != value:
+                raise StoreError(f"{path} holds a build with {key} {found[key]}, not {value}; delete it to begin anew")
 
     def close(self) -> None:
         """Close the database."""
@@ -87,10 +103,14 @@ class BuildProgress:
         }
 
     def add_single_points(self, ids: Sequence[str], energies: Iterable[float]) -> None:
-        """Commit single points, eV/atom."""
+        """Commit single points, eV/atom. One that is no number is a failure, and is not relaxed."""
+        rows = [
+            (phase_id, energy, None, None) if math.isfinite(energy) else (phase_id, None, 0, "not_finite: as listed")
+            for phase_id, energy in zip(ids, energies, strict=True)
+        ]
         with self._connection:
             self._connection.executemany(
-                "INSERT OR IGNORE INTO phase (id, single_point) VALUES (?, ?)", list(zip(ids, energies, strict=True))
+                "INSERT OR IGNORE INTO phase (id, single_point, converged, failure) VALUES (?, ?, ?, ?)", rows
             )
 
     def add_relaxations(self, results: Iterable[tuple[str, Relaxed | Rejection]]) -> None:
