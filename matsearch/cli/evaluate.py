@@ -43,19 +43,23 @@ def evaluate(
     lemat: Annotated[
         Path | None, typer.Option("--lemat", metavar="DIR", help="Write the structures as LeMat-GenBench takes them.")
     ] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option("--reference", metavar="DIR", help="Known phases made by `matsearch reference build`."),
+    ] = None,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, or auto for a GPU if any.")] = "auto",
 ) -> None:
     """Judge structures: valid, unique, novel, and with --judge how far above the hull of known phases."""
-    from matsearch.evaluation import Evaluator, find_judges
+    from matsearch.evaluation import Evaluator, default_phases, find_judges
 
-    found = find_judges(judges or None, device)
+    found = find_judges(judges or None, device, reference)
     for judge in found:
         if judge.no_hull is not None:
             _say(f"{judge.name} gives energies, but none above the hull: {judge.no_hull}")
     if not found:
         _say("no energies without a judge; --judge chgnet-0.3.0 relaxes the structures and weighs them by its hull")
     _require_writable(json_file)
-    evaluator = Evaluator(found)
+    evaluator = Evaluator(found, found[0].phases if found else default_phases(reference))
     places = _read(paths, evaluator, lemat)
     stopped = _relax(evaluator)
     evaluation = evaluator.evaluation()

@@ -5,15 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matsearch.evaluation.given import Compact, Given, look_at
-from matsearch.evaluation.judging import DEFAULT_PHASES, PROTOCOL, Hearing, Judge, duplicates, find_judges, known_phase
+from matsearch.evaluation.judging import PROTOCOL, Hearing, Judge, default_phases, duplicates, find_judges, known_phase
 from matsearch.evaluation.table import make_table
 from matsearch.metrics.evaluated import summarise_evaluated
 from matsearch.potential import Potential
 from matsearch.records import Rejection
-from matsearch.reference import Reference, load_reference
+from matsearch.reference import Reference
 from matsearch.relaxation import protocol
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class Evaluation:
 def evaluate(
     structures: Sequence[Structure | Rejection],
     potential: Potential | str | Sequence[Potential | str] | None = None,
+    *,
+    reference: Path | str | None = None,
 ) -> Evaluation:
     """Judge structures from anywhere: valid, unique, novel, stable.
 
@@ -56,6 +59,7 @@ def evaluate(
     Args:
         structures: Left as they are. A `Rejection`, such as `parse_reply` gives, is a row as well.
         potential: A potential, its name, or a list of these.
+        reference: Folder of known phases that `matsearch reference build` made; None for those of the package.
 
     Returns:
         `.table`, one row a structure, in order. Verdicts are of dtype bool; a number is missing only where `reasons`
@@ -78,6 +82,7 @@ def evaluate(
 
     Raises:
         ConfigError: A potential is unknown, or named twice.
+        MissingReferenceError: The folder holds no known phases.
         TypeError: One structure instead of a list of them, or something that is no structure.
     """
     from pymatgen.core import IStructure
@@ -88,7 +93,9 @@ def evaluate(
     for index, one in enumerate(structures):
         if not isinstance(one, IStructure | Rejection):
             raise TypeError(f"evaluate takes pymatgen structures; number {index} of the list is a {type(one).__name__}")
-    evaluator = Evaluator(find_judges(potential))
+    folder = None if reference is None else Path(reference)
+    judges = find_judges(potential, folder=folder)
+    evaluator = Evaluator(judges, judges[0].phases if judges else default_phases(folder))
     for one in structures:
         evaluator.add(one)
     for hearing in evaluator.hearings:
@@ -104,11 +111,17 @@ class Evaluator:
         hearings: One for each judge.
     """
 
-    def __init__(self, judges: Sequence[Judge]) -> None:
+    def __init__(self, judges: Sequence[Judge], phases: Reference) -> None:
+        """Nothing is taken in yet.
+
+        Args:
+            judges: See `find_judges`.
+            phases: What novelty of the structures as given is judged by.
+        """
         self.hearings = [Hearing(judge) for judge in judges]
         self._given: list[Given] = []
         self._known: dict[int, str | Rejection | None] = {}
-        self._phases = judges[0].phases if judges else load_reference(DEFAULT_PHASES)
+        self._phases = phases
         self._seconds = 0.0
 
     @property
@@ -161,4 +174,5 @@ class Evaluator:
 
 
 def _words(reference: Reference) -> str:
-    return f"{len(reference.phases)} known phases by {reference.potential}"
+    pending = f", {reference.n_pending} near the hull yet to be relaxed" if reference.n_pending else ""
+    return f"{len(reference.phases)} known phases by {reference.potential}{pending}"

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 
+NO_ATOMS = ("no_atoms", "disordered", "unknown_element")
+"""Reasons of what has no sites of one element each."""
+
+
 class Compact(NamedTuple):
     """A crystal in few bytes and to the last bit: of ten thousand, pymatgen's own would fill hundreds of megabytes.
 
@@ -81,27 +85,13 @@ class Given:
 def look_at(one: Structure | Rejection) -> Given:
     """Check a structure, or take over why there is none."""
     if isinstance(one, Rejection):
-        return Given(None, flaw=one, charge_flaw=Rejection(Stage.CHECK, "no_crystal", "there is no crystal to check"))
-    if (flaw := _unreal(one)) is not None:
-        return Given(None, _formula(one), len(one), flaw=flaw, charge_flaw=flaw)
-    crystal = Compact.of(one)
-    structure = crystal.structure()
-    flaw = _not_periodic(one) or check_structure(structure)
-    number = None if flaw is not None else space_group(structure)
-    return Given(crystal, _formula(structure), len(structure), number, flaw, check_charges(structure))
-
-
-def _unreal(structure: Structure) -> Rejection | None:
-    """Why this is no crystal of whole atoms of real elements."""
-    from pymatgen.core import DummySpecies
-
-    if not len(structure):
-        return Rejection(Stage.CHECK, "no_atoms", "the structure has no atoms")
-    if not structure.is_ordered:
-        return Rejection(Stage.CHECK, "disordered", "sites are shared or partly empty")
-    if dummies := sorted({str(one) for one in structure.species if isinstance(one, DummySpecies)}):
-        return Rejection(Stage.CHECK, "unknown_element", f"{', '.join(dummies)}: no such element")
-    return None
+        return Given(None, flaw=one, charge_flaw=one)
+    charge_flaw = check_charges(one)
+    flaw = check_structure(one) or _not_periodic(one)
+    if charge_flaw is not None and charge_flaw.reason in NO_ATOMS:
+        return Given(None, _formula(one), len(one), flaw=flaw, charge_flaw=charge_flaw)
+    number = space_group(one) if flaw is None else None
+    return Given(Compact.of(one), _formula(one), len(one), number, flaw, charge_flaw)
 
 
 def _not_periodic(structure: Structure) -> Rejection | None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,10 +15,12 @@ from matsearch.crystal.identity import KnownStructures, structure_matcher
 from matsearch.crystal.tokens import count_formula, ordered_symbols
 from matsearch.errors import ConfigError, MissingReferenceError
 from matsearch.evaluation.given import Compact
+from matsearch.metrics.discovery import QUARANTINE
 from matsearch.objectives.base import unconverged_detail
 from matsearch.potential import Potential, load_potential
 from matsearch.records import Rejection, Relaxed, Stage
 from matsearch.reference import Reference, load_reference
+from matsearch.reference.energies import potentials_in
 from matsearch.relaxation import make_plan, relax_iter
 from matsearch.relaxation.settings import RelaxSettings
 
@@ -52,8 +55,17 @@ class Judge:
         return self.potential.name
 
 
-def find_judges(potentials: Potential | str | Sequence[Potential | str] | None, device: str = "auto") -> list[Judge]:
+def find_judges(
+    potentials: Potential | str | Sequence[Potential | str] | None,
+    device: str = "auto",
+    folder: Path | None = None,
+) -> list[Judge]:
     """The judges that potentials, or their names, stand for.
+
+    Args:
+        potentials: None for no judge.
+        device: For those given by name.
+        folder: With their known phases, see `load_reference`.
 
     Raises:
         ConfigError: A name is unknown, or is given twice.
@@ -67,14 +79,24 @@ def find_judges(potentials: Potential | str | Sequence[Potential | str] | None, 
             raise TypeError(f"a judge is a potential or its name, got a {type(one).__name__}; see load_potential")
         if one.name in [other.name for other in loaded[:number]]:
             raise ConfigError(f"the judge {one.name!r} is named twice; name each once")
-    return [_judge(one) for one in loaded]
+    return [_judge(one, folder) for one in loaded]
 
 
-def _judge(potential: Potential) -> Judge:
+def default_phases(folder: Path | None = None) -> Reference:
+    """The known phases that novelty is judged by where no judge brings its own.
+
+    Raises:
+        MissingReferenceError: The folder holds none.
+    """
+    names = [DEFAULT_PHASES] if folder is None else potentials_in(folder)
+    return load_reference(names[0] if names else DEFAULT_PHASES, folder)
+
+
+def _judge(potential: Potential, folder: Path | None) -> Judge:
     try:
-        reference = load_reference(potential.name)
+        reference = load_reference(potential.name, folder)
     except MissingReferenceError as err:
-        return Judge(potential, None, load_reference(DEFAULT_PHASES), str(err))
+        return Judge(potential, None, default_phases(folder), str(err))
     return Judge(potential, reference, reference, None)
 
 
@@ -166,7 +188,7 @@ def _finding(result: Relaxed | Rejection, judge: Judge) -> Finding:
     if isinstance(result, Rejection):
         return Finding(flaws=(result,))
     flaws = []
-    rmsd = _rmsd(result)
+    rmsd = root_mean_square_distance(result)
     if rmsd is None:
         flaws.append(Rejection(Stage.RELAX, "no_rmsd", "as relaxed it cannot be matched to itself as given"))
     if not result.converged:
@@ -174,6 +196,9 @@ def _finding(result: Relaxed | Rejection, judge: Judge) -> Finding:
     height = _height(result, judge)
     if isinstance(height, Rejection):
         flaws.append(height)
+    elif height is not None and height < QUARANTINE:
+        detail = f"{height:.3f} eV/atom; below {QUARANTINE:g} an error of the potential is more likely than a find"
+        flaws.append(Rejection(Stage.SCORE, "quarantined", detail))
     decomposition = judge.reference.decomposition(result.structure.composition) if judge.reference else None
     return Finding(
         relaxed=Compact.of(result.structure),
@@ -195,8 +220,8 @@ def _height(relaxed: Relaxed, judge: Judge) -> float | Rejection | None:
     return judge.reference.height(relaxed) if relaxed.converged else None
 
 
-def _rmsd(relaxed: Relaxed) -> float | None:
-    """Root mean square distance in Å that atoms moved, by the length (V/N)^(1/3) of the relaxed cell.
+def root_mean_square_distance(relaxed: Relaxed) -> float | None:
+    """Å that atoms moved, by the length (V/N)^(1/3) of the relaxed cell; None where the matcher knows it no more.
 
     The matcher takes both cells at one volume, so a change of scale is not in it. It compares the cells as they are:
     reduced to primitive ones, a cell whose atoms are a little off its symmetry would lose just these distances.
