@@ -58,7 +58,7 @@ def _folder(folder: Path) -> Iterator[Found]:
     files = [path for path in sorted(folder.rglob("*")) if _is_structure_file(path.relative_to(folder), path)]
     if not files:
         yield Found(
-            folder, 0, _refuse("empty", "the folder holds no structure file (*.cif, *POSCAR*, *.vasp, *.xyz, *.extxyz)")
+            folder, 0, _refuse("empty", "there is no structure file in it (*.cif, *POSCAR*, *.vasp, *.xyz, *.extxyz)")
         )
     for path in files:
         yield from _file(path)
@@ -93,8 +93,7 @@ def _csv(path: Path) -> Iterator[Structure | Rejection]:
             yield column
             return
         with pd.read_csv(path, usecols=[column], chunksize=ROWS_TOGETHER, **how) as chunks:
-            for chunk in chunks:
-                yield from map(_from_cell, chunk[column])
+            yield from _cells(chunk[column] for chunk in chunks)
     except (ValueError, OSError) as err:  # ParserError and EmptyDataError are ValueErrors
         yield _unreadable("CSV", err)
 
@@ -109,8 +108,8 @@ def _parquet(path: Path) -> Iterator[Structure | Rejection]:
             if isinstance(column, Rejection):
                 yield column
                 return
-            for batch in file.iter_batches(ROWS_TOGETHER, columns=[column]):
-                yield from map(_from_cell, batch[0].to_pylist())
+            batches = file.iter_batches(ROWS_TOGETHER, columns=[column])
+            yield from _cells(batch[0].to_pylist() for batch in batches)
     except (pa.ArrowException, OSError) as err:
         yield _unreadable("Parquet", err)
 
@@ -123,6 +122,16 @@ def _column(names: list[str]) -> str | Rejection:
         "no_column",
         f"it has no column {COLUMN!r}, which holds the text of a CIF; its columns: {', '.join(names) or 'none'}",
     )
+
+
+def _cells(pieces: Iterable[Iterable[object]]) -> Iterator[Structure | Rejection]:
+    n_rows = 0
+    for piece in pieces:
+        for text in piece:
+            n_rows += 1
+            yield _from_cell(text)
+    if not n_rows:
+        yield _refuse("empty", "the table has no rows")
 
 
 def _from_cell(text: object) -> Structure | Rejection:

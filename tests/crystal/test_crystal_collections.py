@@ -53,6 +53,7 @@ def test_a_cif_longer_than_any_limit_of_csv_is_read(tmp_path):
     ("name", "content", "reason", "word"),
     [
         ("table.csv", "id,structure\n1,x\n", "no_column", "its columns: id, structure"),
+        ("table.csv", "cif,id\n", "empty", "no rows"),
         ("table.csv", "", "unreadable", "EmptyDataError"),
         ("table.csv", 'cif\n"unclosed', "unreadable", "ParserError"),
         ("table.parquet", "no table", "unreadable", "Parquet"),
