@@ -17,6 +17,7 @@ from matsearch.campaign.parts import Parts
 from matsearch.campaign.progress import Progress
 from matsearch.campaign.relaxations import Relaxations
 from matsearch.campaign.rows import relaxation_key, relaxation_row, relaxed_of
+from matsearch.crystal.checks import check_structure
 from matsearch.crystal.text import from_json, to_json
 from matsearch.errors import ConfigError, InputError
 from matsearch.records import Rejection, Relaxed
@@ -55,8 +56,9 @@ def read_extra(parts: Parts) -> list[tuple[str, Structure]]:
             raise ConfigError(f"[reference] extra: {err}") from err
         for name, phase in found:
             where = f"[reference] extra: {path}" + ("" if len(found) == 1 else f", {name}")
-            if isinstance(phase, Rejection):
-                raise ConfigError(f"{where}: {phase.detail}")
+            refused = phase if isinstance(phase, Rejection) else check_structure(phase)
+            if refused is not None:
+                raise ConfigError(f"{where}: {refused.reason}: {refused.detail}")
             if missing := parts.potential.untrained(phase):
                 raise ConfigError(
                     f"{where}: {parts.potential.name} was not trained on {', '.join(missing)}; take it out"

@@ -12,6 +12,7 @@ import gzip
 import http.client
 import json
 import os
+import re
 import time
 import urllib.error
 import urllib.parse
@@ -45,7 +46,7 @@ class MaterialsProjectPhases(PhaseSource):
     """All structures of the Materials Project that are not deprecated.
 
     Attributes:
-        version: The database version, such as `2025.02.12`.
+        version: The database version, such as `2025.02.12`; empty where the API does not say.
     """
 
     def __init__(self, keep: Path | None = None) -> None:
@@ -58,7 +59,10 @@ class MaterialsProjectPhases(PhaseSource):
             InputError: No key, a key that is refused, or nobody who answers.
         """
         self.name = MP_API
+        self._kept: Path | None = None
         self._endpoint = os.environ.get(ENDPOINT, DEFAULT_ENDPOINT).rstrip("/")
+        if not self._endpoint.startswith(("https://", "http://")):
+            raise InputError(f"{ENDPOINT} must be an address such as {DEFAULT_ENDPOINT}, got {self._endpoint!r}")
         self._key = os.environ.get(KEY, "").strip()
         if not self._key:
             raise InputError(
@@ -67,15 +71,16 @@ class MaterialsProjectPhases(PhaseSource):
             )
         if not self._key.isascii() or not self._key.isprintable() or " " in self._key:
             raise InputError(f"{KEY} holds no key of the Materials Project: letters and digits only are expected")
-        self.version = str(self._get("heartbeat", {}).get("db_version", "of unknown version"))
+        self.version = re.sub(r"[^0-9A-Za-z.]", "", str(self._get("heartbeat", {}).get("db_version", "")))
         self.attribution = (
-            f"Crystal structures: Materials Project v{self.version} (https://materialsproject.org), CC-BY 4.0, "
-            "A. Jain et al., APL Materials 1, 011002 (2013)."
+            f"Crystal structures: Materials Project{self.version and f' v{self.version}'} "
+            "(https://materialsproject.org), CC-BY 4.0, A. Jain et al., APL Materials 1, 011002 (2013)."
         )
-        self._kept = None if keep is None else keep / f"materials-project-{self.version}"
-        if self._kept is not None:
+        if self.n_expected == 0:
+            raise InputError(f"{self._endpoint} announces no materials; is it the API of the Materials Project?")
+        if keep is not None and self.version:
+            self._kept = keep / f"materials-project-{self.version}"
             self._kept.mkdir(parents=True, exist_ok=True)
-        self.n_expected  # noqa: B018 - a key that is refused is said before anything else is done
 
     @cached_property
     def n_expected(self) -> int:
@@ -148,8 +153,11 @@ class MaterialsProjectPhases(PhaseSource):
                         "copy it anew from https://materialsproject.org/api"
                     ) from None
                 if err.code not in _BUSY:
-                    break
-            except json.JSONDecodeError:
+                    raise InputError(
+                        f"{self._endpoint}/{path} answers {trouble}: the API is another than matsearch knows; "
+                        "download the structures and build from files"
+                    ) from None
+            except ValueError:
                 trouble = "no JSON came"
             except (OSError, http.client.HTTPException) as err:
                 trouble = str(getattr(err, "reason", err)) or type(err).__name__
@@ -159,7 +167,7 @@ class MaterialsProjectPhases(PhaseSource):
                 trouble = "an answer without data came"
         raise InputError(
             f"no answer from {self._endpoint}/{path} ({trouble}); check the network"
-            + (", or continue later with the same command: what has arrived is kept" if query else "")
+            + ("" if self._kept is None else ", or continue later with the same command: what has arrived is kept")
         )
 
 

@@ -129,6 +129,7 @@ def test_under_pressure_extra_phases_are_known_unrelaxed(write_campaign, mine, t
     [
         ("none.cif", LITI, ["nothing matches", "mine/*.vasp"]),
         ("bad.vasp", "no crystal", ["bad.vasp", "no crystal that could be read"]),
+        ("twice.vasp", LITI.replace("0.500000 0.500000 0.500000", "0 0 0"), ["twice.vasp", "overlapping_atoms"]),
         ("odd.vasp", LITI.replace("Li Ti\n1", "Po Ti\n1"), ["odd.vasp", "not trained on Po"]),
     ],
 )
@@ -163,3 +164,17 @@ def test_the_reference_cannot_change_once_a_run_has_begun(write_campaign, mine, 
         store.set_meta("reference_hash", "another")
     with pytest.raises(ConfigError, match=r"not those that .* began with"):
         ms.Campaign.open(run_dir).run()
+
+
+def test_a_run_of_an_earlier_version_goes_on_without_extra_phases(write_campaign, tmp_path):
+    path, run_dir = write_extra(write_campaign, more="[budget]\nproposals = 1"), tmp_path / "run"
+    ms.Campaign.from_toml(path, run_dir=run_dir).run()
+    with RunStore(run_dir, writable=True) as store:
+        config = store.config
+        del config["reference"]
+        store.set_meta("config", json.dumps(config))
+        with store.transaction():
+            store.connection.execute("DELETE FROM meta WHERE key IN ('extra_phases', 'reference_hash')")
+        assert spending(store).seed_relaxations == 2
+    more = ms.Campaign.from_toml(path, run_dir=run_dir, overrides=["budget.proposals=2"]).run()
+    assert (more.candidates()["generation"] == 1).sum() == 4

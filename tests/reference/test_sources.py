@@ -296,6 +296,32 @@ def test_a_refused_key_is_said_and_never_shown(api: FakeApi, monkeypatch: pytest
     assert "wrongwrong" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("status", "path", "words"),
+    [
+        (404, "/materials/summary/", "answers HTTP 404: the API is another than matsearch knows"),
+        (503, "/heartbeat", r"no answer from .*/heartbeat \(HTTP 503\); check the network$"),
+    ],
+)
+def test_an_api_that_does_not_answer_is_one_line(api: FakeApi, status: int, path: str, words: str) -> None:
+    api.fail = lambda asked, query: status if asked == path else None
+    with pytest.raises(InputError, match=words):
+        read_phases("mp-api")
+
+
+def test_an_address_that_is_none_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MP_API_KEY", KEY)
+    monkeypatch.setenv("MP_API_ENDPOINT", "file:///etc")
+    with pytest.raises(InputError, match="MP_API_ENDPOINT must be an address"):
+        read_phases("mp-api")
+
+
+def test_an_empty_database_is_said(api: FakeApi) -> None:
+    api.materials.clear()
+    with pytest.raises(InputError, match="announces no materials"):
+        read_phases("mp-api")
+
+
 def test_no_network_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MP_API_KEY", KEY)
     monkeypatch.setenv("MP_API_ENDPOINT", "http://127.0.0.1:9")
