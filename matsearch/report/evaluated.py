@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 N_SHOWN = 20
 N_DIFFERENT = 10
 PLACE_WIDTH = 28
+OPTIMIZERS = {"lbfgs": "L-BFGS", "fire": "FIRE"}
 VERDICTS = {"structurally_valid": "valid", "charge_valid": "charges", "unique": "unique", "novel": "novel"}
 
 
@@ -101,7 +102,7 @@ def _judge_text(judge: Mapping[str, Any], protocol: Mapping[str, Any]) -> str:
     """How the judge relaxed, what it found in the middle, and what it cost."""
     cost, height, rmsd = judge["cost"], judge["energy_above_hull"], judge["rmsd"]
     lines = [
-        f"relaxed with {protocol['optimizer'].upper()} to {protocol['force_tol']:g} eV/Å in at most "
+        f"relaxed with {OPTIMIZERS[protocol['optimizer']]} to {protocol['force_tol']:g} eV/Å in at most "
         f"{protocol['max_steps']} steps; {cost['relaxations']} relaxations, {cost['potential_calls']} calls of the "
         f"potential, {cost['wall_seconds']:.0f} s"
     ]

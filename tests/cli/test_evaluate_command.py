@@ -41,7 +41,7 @@ def test_a_table_of_cifs_is_judged_without_energies(table, command):
 def test_a_judge_adds_energies_and_msun(table, command, tmp_path):
     status, out, err = command("evaluate", table, "--judge", "chgnet-0.3.0", "--json", tmp_path / "out.json")
     assert status == 0, err
-    assert "E_hull" in out and "MSUN" in out and "as relaxed by chgnet-0.3.0" in out and "LBFGS to 0.05 eV/Å" in out
+    assert "E_hull" in out and "MSUN" in out and "as relaxed by chgnet-0.3.0" in out and "L-BFGS to 0.05 eV/Å" in out
     content = strict((tmp_path / "out.json").read_text())
     rows = content["structures"]
     assert [row["index"] for row in rows] == [0, 1, 2, 3, 4] and {row["file"] for row in rows} == {str(table)}
