@@ -176,5 +176,5 @@ def test_a_run_of_an_earlier_version_goes_on_without_extra_phases(write_campaign
         with store.transaction():
             store.connection.execute("DELETE FROM meta WHERE key IN ('extra_phases', 'reference_hash')")
         assert spending(store).seed_relaxations == 2
-    more = ms.Campaign.from_toml(path, run_dir=run_dir, overrides=["budget.proposals=2"]).run()
+    more = ms.Campaign.from_toml(path, run_dir=run_dir, overrides=["budget.proposals=4"]).run()
     assert (more.candidates()["generation"] == 1).sum() == 4

@@ -65,7 +65,7 @@ def test_a_reference_may_move_but_not_change_while_a_run_goes_on(write_campaign,
     status, _, err = command("run", run_dir)
     assert status == 2 and str(own) in err
     monkeypatch.chdir(tmp_path)
-    status, _, err = command("run", run_dir, "--set", "reference.path=moved", "--set", "budget.proposals=2")
+    status, _, err = command("run", run_dir, "--set", "reference.path=moved", "--set", "budget.proposals=4")
     assert status == 0, err
     with RunStore(run_dir, writable=False) as store:
         assert store.config["reference"]["path"] == str(tmp_path / "moved")
