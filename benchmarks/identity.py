@@ -110,7 +110,7 @@ def make_set(phases, n, rng):
         phases.structure(index) for index in rng.sample(range(len(phases.formulas)), min(n // 4, len(phases.formulas)))
     ]
     if "O2Si" in families:
-        found += [phases.structure(index) for index in families["O2Si"][: n // 100]]
+        found += [phases.structure(index) for index in families["O2Si"][: n // 250]]
     while len(found) < 0.55 * n:
         members = families[rng.choice(several)]
         found += [phases.structure(index) for index in rng.sample(members, min(12, len(members)))]

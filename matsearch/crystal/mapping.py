@@ -29,8 +29,10 @@ SITE_TOL = 0.3
 """Atoms may be this far from each other, in units of (volume / atom)^(1/3)."""
 ANGLE_TOL = 5.0
 """Degrees."""
-ROUNDING = 1e-6
-"""Relative. What lies this near to a tolerance is left to StructureMatcher; far above the noise of the sums here."""
+ROUNDING = 1e-4
+"""Relative. What lies this near to a tolerance is left to StructureMatcher: far above `GRAIN` and noise."""
+GRAIN = 1e-6
+"""Fractional coordinates that differ by less are the same position."""
 
 UNREACHABLE = 1e19
 """`pbc_shortest_vectors` puts 1e20 for pairs that are of two kinds or too far apart."""
@@ -45,6 +47,7 @@ class ReducedCell:
         lengths: [3].
         angles: [3], degrees.
         coords: [n, 3] fractional, in the order of the sites, which StructureMatcher's decisions depend on.
+        kinds: [n] number of the symbol of each site.
         sites: Symbol to the indices of its sites.
         rarest: Symbol with the fewest sites, the first of several.
     """
@@ -57,6 +60,7 @@ class ReducedCell:
         self.lengths = np.linalg.norm(self.vectors, axis=1)
         self.angles = _angles(self.vectors)
         self.coords = np.ascontiguousarray(structure.frac_coords, dtype=float)
+        self.kinds = np.unique(symbols, return_inverse=True)[1]
         self.sites = {symbol: np.flatnonzero(symbols == symbol) for symbol in dict.fromkeys(symbols.tolist())}
         self.rarest = min(self.sites, key=lambda symbol: len(self.sites[symbol]))
 
@@ -87,13 +91,14 @@ def proven(first: ReducedCell, second: ReducedCell) -> bool | None:
     if len(bases) == 0:
         return False
     moves = _Moves(first, second, bases, steps)
-    verdicts = set()
+    verdicts: dict[bytes, bool | None] = {}
     for basis, move in moves.that_bring_all_near():
-        verdict = moves.pair_off(basis, move)
-        if verdict:
-            return True
-        verdicts.add(verdict)
-    return None if None in verdicts else False
+        layout = moves.layout(basis, move)
+        if layout not in verdicts:
+            verdicts[layout] = moves.pair_off(basis, move)
+            if verdicts[layout]:
+                return True
+    return None if None in verdicts.values() else False
 
 
 def _near_bases(first: ReducedCell, second: ReducedCell) -> tuple[np.ndarray, np.ndarray]:
@@ -148,6 +153,14 @@ class _Moves:
             here = self.second.coords + self.shifts[basis, move]
             if is_coord_subset_pbc(here, self.coords[basis], self.tolerances[basis] * (1 + ROUNDING), self._unlike):
                 yield basis, move
+
+    def layout(self, basis: int, move: int) -> bytes:
+        """What lies where after a move; of a symmetric crystal, many moves lead to one layout."""
+        origin = self.coords[basis, self.first.sites[self.second.rarest][move]]
+        places = np.rint((self.coords[basis] - origin) / GRAIN).astype(np.int64) % round(1 / GRAIN)
+        keys = places @ np.array([1, 10**6, 10**12])
+        cell = np.rint(self.parameters[basis] / (10 * GRAIN)).astype(np.int64)
+        return cell.tobytes() + keys[np.lexsort((keys, self.first.kinds))].tobytes()
 
     def pair_off(self, basis: int, move: int) -> bool | None:
         """Whether the atoms pair off within the tolerance, once their mean offset is taken away.

@@ -184,6 +184,24 @@ def test_a_reduced_crystal_is_not_reduced_again(monkeypatch):
     assert calls == [WURTZITE, WURTZITE]
 
 
+def test_what_is_asked_for_and_then_added_is_reduced_once(monkeypatch):
+    calls = []
+    reduce = primitive_cell
+
+    def count(structure: Structure) -> Structure:
+        calls.append(structure)
+        return reduce(structure)
+
+    monkeypatch.setattr("matsearch.crystal.identity.primitive_cell", count)
+    known = KnownStructures()
+    for number, structure in enumerate((ZINCBLENDE, WURTZITE, ROCKSALT)):
+        assert known.match(structure) is None
+        known.add(number, structure)
+    # The first was alone in its formula, so that it was not reduced before the second one came.
+    assert calls == [WURTZITE, ZINCBLENDE, ROCKSALT]
+    assert [known.match(structure) for structure in (ZINCBLENDE, WURTZITE, ROCKSALT)] == [0, 1, 2]
+
+
 def test_any_match_is_the_one_with_the_nearest_fingerprint():
     known = KnownStructures()
     strained = RUTILE.copy()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
+from matsearch.crystal import mapping
 from matsearch.crystal.identity import primitive_cell, same_crystal, structure_matcher
 from matsearch.crystal.mapping import ReducedCell, proven
 
@@ -67,6 +68,16 @@ def test_two_pairings_of_one_cost_are_left_to_structure_matcher():
     between = Structure(lattice, ["Fe", "O", "O"], [[0, 0, 0], [0.5, 0.35, 0], [0.5, 0.65, 0]])
     turned = Structure(lattice, ["Fe", "O", "O"], [[0, 0, 0], [0.5, 0.5, 0.18], [0.5, 0.5, 0.82]])
     assert proven(ReducedCell(between), ReducedCell(turned)) in (None, structure_matcher().fit(between, turned))
+
+
+def test_equal_moves_of_a_symmetric_crystal_are_weighed_once(monkeypatch):
+    calls = []
+    weigh = mapping._Moves.pair_off
+    monkeypatch.setattr(mapping._Moves, "pair_off", lambda self, *move: calls.append(move) or weigh(self, *move))
+    cubic = primitive_cell(Structure(Lattice.cubic(4), ["Cs", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]))
+    other = primitive_cell(Structure(Lattice.cubic(4), ["Cs", "Cl"], [[0, 0, 0], [0.2, 0.2, 0.2]]))
+    assert proven(ReducedCell(cubic), ReducedCell(other)) is False
+    assert len(calls) == 1
 
 
 def test_a_cell_of_any_size_is_scaled_to_one_atom_per_volume():
