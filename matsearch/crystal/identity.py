@@ -84,7 +84,7 @@ class KnownStructures(Generic[Id]):
 
         Args:
             id: What `match` returns for it.
-            structure: The crystal, or a function that makes it.
+            structure: The crystal, which must not be changed afterwards, or a function that makes it.
             formula: Its formula; needed where a function is given.
             reduced: The structure is what `primitive_cell` makes of it, so that nothing is left to be reduced.
             fingerprint: [12] of `crystal.fingerprint`, where it is at hand; `match_any` computes it otherwise.

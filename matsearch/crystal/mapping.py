@@ -84,8 +84,8 @@ def proven(first: ReducedCell, second: ReducedCell) -> bool | None:
     """Whether StructureMatcher calls the second crystal the same as the first; None where neither is proven."""
     if first.composition != second.composition:
         return False
-    # Reduced lengths are the shortest possible: no basis of the first lattice is shorter than these.
-    if (first.lengths > second.lengths * (1 + LENGTH_TOL) * (1 + ROUNDING)).any():
+    # Reduced lengths are the shortest that there are, to within the tolerance of the reduction: no basis has shorter.
+    if (first.lengths > second.lengths * (1 + LENGTH_TOL) * (1 + 10 * ROUNDING)).any():
         return False
     bases, steps = _near_bases(first, second)
     if len(bases) == 0:
@@ -180,12 +180,13 @@ class _Moves:
             return False
         offsets = vectors[rows, columns]
         worst = np.linalg.norm(offsets - offsets.mean(axis=0), axis=1).max() / (SITE_TOL * self.edges[basis])
-        if worst > 1 + ROUNDING:
-            if ((squares < UNREACHABLE).sum(axis=1) == 1).all():
-                return False
-            # Dearer by a little, the pairing is still the cheapest: no other one is as good.
+        if ((squares < UNREACHABLE).sum(axis=1) > 1).any():
+            # Dearer by a little, the pairing must still be the cheapest: else another one is as good.
             squares[rows, columns] += ROUNDING * self.edges[basis] ** 2
-            return False if (linear_sum_assignment(squares)[1] == columns).all() else None
+            if (linear_sum_assignment(squares)[1] != columns).any():
+                return None
+        if worst > 1 + ROUNDING:
+            return False
         is_clear = (
             worst < 1 - ROUNDING
             and self.is_clear[basis]
