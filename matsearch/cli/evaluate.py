@@ -121,7 +121,10 @@ def _relax(evaluator: Evaluator) -> bool:
                     counter.count()
         except KeyboardInterrupt:
             n_done = len(hearing.findings)
-            _say(f"stopped by Ctrl-C: {hearing.judge.name} relaxed {n_done} of {n_valid}; the other rows say so")
+            _say(
+                f"stopped by Ctrl-C: {hearing.judge.name} relaxed {n_done} of {n_valid}; the other rows "
+                "say so, and rates are at least those shown"
+            )
             return True
     return False
 

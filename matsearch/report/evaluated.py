@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from matsearch.metrics.evaluated import view_of
+from matsearch.metrics.discovery import METASTABLE, QUARANTINE, STABLE
+from matsearch.metrics.evaluated import NEAR, view_of
 from matsearch.report.wording import number, percent, plain
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Group
     from rich.table import Table
+    from rich.text import Text
 
 N_SHOWN = 20
 N_DIFFERENT = 10
-PLACE_WIDTH = 28
+PLACE_WIDTH = 24
+NAMES = {
+    "no_rmsd": "without RMSD",
+    "metastable": f"E_hull ≤ {METASTABLE:g}",
+    "near_hull": f"E_hull ≤ {NEAR:g}",
+    "stable": f"E_hull ≤ {STABLE:g}",
+    "msun": f"MSUN (≤ {METASTABLE:g})",
+    "sun": f"SUN (≤ {STABLE:g})",
+}
+MEANING = (
+    f"E_hull in eV/atom of what converged, below {QUARANTINE:g} not counted; MSUN and SUN match no earlier structure "
+    "and no known phase, as relaxed. Definitions of all rates: --json."
+)
 OPTIMIZERS = {"lbfgs": "L-BFGS", "fire": "FIRE"}
 VERDICTS = {"structurally_valid": "valid", "charge_valid": "charges", "unique": "unique", "novel": "novel"}
 
@@ -32,7 +47,8 @@ def evaluation_text(table: pd.DataFrame, summary: Mapping[str, Any], places: Seq
     from rich.console import Group
     from rich.text import Text
 
-    parts: list[Any] = [_structures(table, [one["name"] for one in summary["judges"]], places)]
+    with_hull = [one["name"] for one in summary["judges"] if one["reference"] is not None]
+    parts: list[Any] = [_structures(table, with_hull, places)]
     if (n_left := len(table) - N_SHOWN) > 0:
         parts.append(Text(f" and {n_left} more; --json FILE writes them all\n"))
     counts = summary["counts"]
@@ -46,6 +62,8 @@ def evaluation_text(table: pd.DataFrame, summary: Mapping[str, Any], places: Seq
         title = f"as relaxed by {one['name']}"
         parts += [_rates(title, rates), Text(_judge_text(one, summary["protocol"]))]
     parts += [Text(_agreement_text(one)) for one in summary["agreement"]]
+    if any(one["reference"] for one in summary["judges"]):
+        parts.append(Text(MEANING))
     return Group(*parts)
 
 
@@ -53,48 +71,66 @@ def _structures(table: pd.DataFrame, judges: Sequence[str], places: Sequence[str
     from rich import box
     from rich.markup import escape
     from rich.table import Table
-    from rich.text import Text
 
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("row", "from", "formula", "atoms", "group"):
-        shown.add_column(name, justify="left" if name in ("from", "formula") else "right", no_wrap=True)
-    for title in VERDICTS.values():
-        shown.add_column(title, no_wrap=True)
+    first = table.head(N_SHOWN).astype(object)
+    rows = first.where(first.notna(), None).to_dict("records")
+    has_reasons = any(one["reasons"] for one in rows)
+    # Rows of one table are told apart by their number alone.
+    has_places = len({place.partition("#")[0] for place in places}) > 1
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    shown.add_column("row", justify="right", no_wrap=True)
+    # These give way where the terminal is narrow, as the reasons do; their cells are cut, not wrapped.
+    if has_places:
+        shown.add_column("from", min_width=8)
+    shown.add_column("formula", min_width=10)
+    for title in ("atoms", "group", *VERDICTS.values()):
+        shown.add_column(title, justify="right" if title in ("atoms", "group") else "left", no_wrap=True)
     for judge in judges:
-        title = "E_hull" if len(judges) == 1 else f"E_hull\n{escape(plain(judge, 16))}"
-        shown.add_column(title, justify="right", no_wrap=True)
+        lines = ["E_hull", *(textwrap.wrap(plain(judge, 32), 8) if len(judges) > 1 else [])]
+        shown.add_column(escape("\n".join(lines)), justify="right", no_wrap=True)
     if judges:
         shown.add_column("MSUN", no_wrap=True)
-    shown.add_column("reasons")
+    if has_reasons:
+        shown.add_column("reasons")
 
     heights = [view_of(table, judge)["energy_above_hull"] for judge in judges]
-    first = table.head(N_SHOWN).astype(object)
-    for row, one in enumerate(first.where(first.notna(), None).to_dict("records")):
-        cells = [str(row), _tail(plain(places[row])), plain(one["formula"] or "–", 24)]
+    for row, one in enumerate(rows):
+        cells: list[str | Text] = [str(row)]
+        cells += [_cut(_tail(plain(places[row])))] if has_places else []
+        cells.append(_cut(plain(one["formula"] or "–", 24)))
         cells += ["–" if one[name] is None else str(one[name]) for name in ("n_atoms", "spacegroup")]
-        cells += ["yes" if one[name] else "no" for name in VERDICTS]
+        unknown = one["structurally_valid"] and not one["novelty_judged"]
+        cells += ["yes" if one[name] else "?" if name == "novel" and unknown else "no" for name in VERDICTS]
         cells += [number(_or_none(height[row]), "energy_above_hull") or "–" for height in heights]
         cells += ["yes" if one["msun"] else "no"] if judges else []
-        # The one column that shrinks where the terminal is narrow.
-        shown.add_row(*map(escape, cells), Text(plain(one["reasons"] or ""), no_wrap=True, overflow="ellipsis"))
+        cells += [_cut(plain(one["reasons"] or ""))] if has_reasons else []
+        shown.add_row(*cells)
     return shown
 
 
+def _cut(text: str) -> Text:
+    """A cell of one line, as wide as its column."""
+    from rich.text import Text
+
+    return Text(text, no_wrap=True, overflow="ellipsis")
+
+
 def _rates(title: str, rates: Sequence[Mapping[str, Any]]) -> Table:
+    """Narrow enough for 80 columns; what each rate counts stands in the JSON and below."""
     from rich import box
     from rich.markup import escape
     from rich.table import Table
 
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=escape(plain(title)), title_justify="left", title_style="bold")
+    known = sorted({one["reference"] for one in rates if one["reference"]})
+    title = escape(plain(title + (f", against {', '.join(known)}" if known else "")))
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left", title_style="bold")
     for name in ("rate", "count", "of", "share", "95 % interval"):
         shown.add_column(name, justify="right" if name in ("count", "share") else "left", no_wrap=True)
-    shown.add_column("what it counts")
     for one in rates:
         name, of = (one[key].replace("_", " ") for key in ("name", "of"))
-        known = f" ({one['reference']})" if one["reference"] else ""
-        interval = "–" if one["rate"] is None else f"{percent(one['low'])} to {percent(one['high'])}"
-        cells = [name.upper() if name in ("msun", "sun") else name, str(one["count"]), f"{one['total']} {of}"]
-        shown.add_row(*cells, percent(one["rate"]), interval, escape(one["definition"] + known))
+        name = NAMES.get(one["name"], name)
+        interval = "–" if one["rate"] is None else f"{100 * one['low']:.1f} to {percent(one['high'])}"
+        shown.add_row(name, str(one["count"]), f"{one['total']} {of}", percent(one["rate"]), interval)
     return shown
 
 
