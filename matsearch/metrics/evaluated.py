@@ -164,7 +164,7 @@ def _agreement(first: str, second: str, views: Mapping[str, pd.DataFrame]) -> di
     """How two judges agree about what both gave an energy above the hull."""
     heights = [views[judge]["energy_above_hull"] for judge in (first, second)]
     both = heights[0].notna() & heights[1].notna()
-    low = [one[both] <= METASTABLE for one in heights]
+    low = [views[judge]["metastable"][both] for judge in (first, second)]
     ranks = [one[both].rank() for one in heights]
     varied = all(one.nunique() > 1 for one in ranks)
     differ = low[0] != low[1]
@@ -173,10 +173,10 @@ def _agreement(first: str, second: str, views: Mapping[str, pd.DataFrame]) -> di
         "judged_by_both": int(both.sum()),
         "spearman": _number(ranks[0].corr(ranks[1])) if varied else None,
         "threshold": METASTABLE,
-        "both_below": int((low[0] & low[1]).sum()),
-        "only_first_below": int((low[0] & ~low[1]).sum()),
-        "only_second_below": int((low[1] & ~low[0]).sum()),
-        "neither_below": int((~low[0] & ~low[1]).sum()),
+        "metastable_by_both": int((low[0] & low[1]).sum()),
+        "metastable_by_first_alone": int((low[0] & ~low[1]).sum()),
+        "metastable_by_second_alone": int((low[1] & ~low[0]).sum()),
+        "metastable_by_neither": int((~low[0] & ~low[1]).sum()),
         "rows_that_differ": [int(row) for row in differ[differ].index],
         "msun_by_both": int((views[first]["msun"] & views[second]["msun"]).sum()),
     }

@@ -161,12 +161,14 @@ def _agreement_text(one: Mapping[str, Any]) -> str:
     rank = "–" if one["spearman"] is None else f"{one['spearman']:.3f}"
     rows = one["rows_that_differ"]
     which = ", ".join(map(str, rows[:N_DIFFERENT])) + (", ..." if len(rows) > N_DIFFERENT else "")
+    both, first_alone, second_alone, neither = (
+        one[f"metastable_by_{whom}"] for whom in ("both", "first_alone", "second_alone", "neither")
+    )
     differ = f"; they differ on rows {which}" if rows else ""
     return (
         f"{first} and {second} on {one['judged_by_both']} structures: rank correlation of E_hull {rank}; "
-        f"E_hull <= {one['threshold']:g} eV/atom by both {one['both_below']}, by the first alone "
-        f"{one['only_first_below']}, by the second alone {one['only_second_below']}, by neither "
-        f"{one['neither_below']}; MSUN by both {one['msun_by_both']}{differ}\n"
+        f"E_hull ≤ {one['threshold']:g} by both {both}, by the first alone {first_alone}, by the second alone "
+        f"{second_alone}, by neither {neither}; MSUN by both {one['msun_by_both']}{differ}\n"
     )
 
 

@@ -112,8 +112,8 @@ def test_two_judges_agree_by_rank_and_by_threshold():
     other = judged(energy_above_hull=[0.05, 0.2, 0.3, 0.01, NAN])
     (found,) = summary_of({"a": judged(), "b": other})["agreement"]
     assert found["judges"] == ["a", "b"] and found["judged_by_both"] == 4
-    counts = [found[name] for name in ("both_below", "only_first_below", "only_second_below", "neither_below")]
-    assert counts == [2, 1, 0, 1] and found["rows_that_differ"] == [1]
+    counts = [found[f"metastable_by_{whom}"] for whom in ("both", "first_alone", "second_alone", "neither")]
+    assert counts == [1, 1, 1, 1] and found["rows_that_differ"] == [1, 3]
     assert found["spearman"] == pytest.approx(1.0) and found["msun_by_both"] == 1
 
 
