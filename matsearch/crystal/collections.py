@@ -19,7 +19,8 @@ COLUMN = "cif"
 ROWS_TOGETHER = 256
 """Rows of a table that are held at once."""
 _STRUCTURE_FILE = re.compile(
-    r".*\.m?cif(\.(gz|bz2|xz))?|.*\.(vasp|poscar|contcar|xyz|extxyz)|(.*[._-])?(POSCAR|CONTCAR)([._-].*)?",
+    # A name that ends otherwise, such as POSCAR_notes.txt or make_poscar.py, is somebody's own.
+    r".+\.m?cif(\.(gz|bz2|xz))?|.+\.(vasp|xyz|extxyz)|(.*[._-])?(POSCAR|CONTCAR)([_-][^.]*)?(\.(vasp|\d+|gz))?",
     re.IGNORECASE,
 )
 

@@ -1,7 +1,6 @@
 """Crystals from files, folders and tables: each a row, in order, whatever the others are."""
 
 import json
-import zipfile
 
 import pandas as pd
 import pytest
@@ -86,7 +85,7 @@ def test_a_folder_gives_its_structure_files_by_path(tmp_path):
         (tmp_path / name).write_text(poscar("CsCl", a, ("Mg", "O")))
     (tmp_path / "a.cif").write_text(to_cif(cubic(2.6)))
     (tmp_path / "bad.cif").write_text("nonsense")
-    for name in ("README.md", "notes.txt", "INCAR", "table.csv", ".a.cif"):
+    for name in ("README.md", "POSCAR_notes.txt", "make_poscar.py", "poscars.zip", "INCAR", "table.csv", ".a.cif"):
         (tmp_path / name).write_text("not a structure")
     found = list(read_collections([tmp_path]))
     assert kinds(found) == [4.5, 2.6, 4.3, 4.4, "unreadable"]
@@ -96,8 +95,7 @@ def test_a_folder_gives_its_structure_files_by_path(tmp_path):
 
 
 def test_a_folder_without_structures_says_what_it_looked_for(tmp_path):
-    with zipfile.ZipFile(tmp_path / "cifs.zip", "w"):
-        pass
+    (tmp_path / "cifs.zip").write_bytes(b"")
     (found,) = read_collections([tmp_path])
     assert found.crystal.reason == "empty" and "*.cif" in found.crystal.detail
 
