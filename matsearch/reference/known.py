@@ -351,7 +351,7 @@ class Reference:
                     "prototype": label,
                 }
             )
-        table = pd.concat([table, pd.DataFrame(rows)], ignore_index=True)
+        table = pd.concat([table, pd.DataFrame(rows)], ignore_index=True).astype(table.dtypes)
         listed = self._hull_with([])
         lower = [one for one in self._extra.values() if one.energy_per_atom < listed.at(one.amounts).energy]
         systems = {frozenset(one.amounts) for one in lower}
