@@ -83,6 +83,7 @@ def test_every_known_trap_is_a_row_with_one_reason():
         "not_finite": Structure(cube, ["Mg", "O"], [[0, 0, float("nan")], [0.5, 0.5, 0.5]]),
         "unknown_element": Structure(cube, ["Xx0+", "O"], sites),
         "no_atoms": Structure(cube, [], []),
+        "zero_volume": Structure(Lattice([[4, 0, 0], [0, 4, 0], [4, 4, 0]]), ["Mg", "O"], sites),
         "overlapping_atoms": Structure(cube, ["Mg", "O"], [[0, 0, 0], [0.1, 0, 0]]),
         "not_periodic": Structure(Lattice(cube.matrix, pbc=(True, True, False)), ["Mg", "O"], sites),
         "bad_poscar": Rejection(Stage.PARSE, "bad_poscar", "no lattice"),
@@ -91,7 +92,7 @@ def test_every_known_trap_is_a_row_with_one_reason():
     assert [text.partition(":")[0] for text in evaluation.table["reasons"]] == list(traps)
     assert not evaluation.table[["structurally_valid", "unique", "novel"]].to_numpy().any()
     json.dumps(evaluation.summary, allow_nan=False)
-    assert evaluation.summary["counts"]["readable"] == 6
+    assert evaluation.summary["counts"]["readable"] == 7
 
 
 def test_what_the_reference_knows_nothing_of_is_not_called_novel():

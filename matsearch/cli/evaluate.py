@@ -82,18 +82,17 @@ def _read(paths: Sequence[Path], evaluator: Evaluator, lemat: Path | None) -> li
     places: list[Place] = []
     bad: list[str] = []
     try:
-        with (
-            counting("read", 0) as counter,
-            writing(),
-            LematFolder(lemat) if lemat is not None else nullcontext() as export,
-        ):
+        with writing():
+            folder = nullcontext() if lemat is None else LematFolder(lemat)
+        with counting("read", 0) as counter, folder as export:
             for path, index, one in read_collections(paths):
                 counter.expect(1)
                 given = evaluator.add(one)
                 if isinstance(one, Rejection):
                     bad.append(f"{_where(path, index)}: {one.detail}")
-                elif export is not None and given.crystal is not None and given.crystal.finite:
-                    export.write(len(places), given.crystal.structure())
+                elif export is not None and given.crystal is not None and given.crystal.can_be_written:
+                    with writing():
+                        export.write(len(places), given.crystal.structure())
                 places.append((path, index))
                 counter.count()
     except KeyboardInterrupt:

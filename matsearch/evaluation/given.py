@@ -20,6 +20,10 @@ NO_ATOMS = ("no_atoms", "disordered", "unknown_element")
 """Reasons of what has no sites of one element each."""
 
 
+FLAT = 1e-3
+"""Å^3; a cell of less has no angles worth writing."""
+
+
 class Compact(NamedTuple):
     """A crystal in few bytes and to the last bit: of ten thousand, pymatgen's own would fill hundreds of megabytes.
 
@@ -45,9 +49,10 @@ class Compact(NamedTuple):
         )
 
     @property
-    def finite(self) -> bool:
-        """Whether every number in it is one."""
-        return bool(np.isfinite(self.lattice).all() and np.isfinite(self.coords).all())
+    def can_be_written(self) -> bool:
+        """Whether every number in it is one, and its cell has lengths, angles and a volume."""
+        is_finite = np.isfinite(self.lattice).all() and np.isfinite(self.coords).all()
+        return bool(is_finite and abs(np.linalg.det(self.lattice)) > FLAT)
 
     def structure(self) -> Structure:
         """As a structure, periodic along all three vectors."""

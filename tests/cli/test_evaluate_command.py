@@ -142,19 +142,22 @@ def test_of_many_bad_files_the_first_are_named(tmp_path, command):
         (["--judge", "chgnet-0.3.0", "--judge", "chgnet-0.3.0"], "named twice"),
         (["--judge", "chgnet-0.3.0", "--device", "tpu"], "tpu"),
         (["--json", "nowhere/out.json"], "cannot write"),
+        (["--lemat", "file/lemat"], "cannot write"),
         (["--reference", "nowhere"], "no hull of known phases"),
     ],
 )
 def test_a_mistake_is_named_before_anything_is_read(tmp_path, command, monkeypatch, options, word):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
     status, out, err = command("evaluate", tmp_path / "missing.cif", *options)
     assert status == 2 and word in err and out == "" and "no such file" not in err
 
 
 def test_the_export_for_lemat_holds_what_was_readable(table, command, tmp_path):
     folder = tmp_path / "lemat"
-    status, _, err = command("evaluate", table, "--lemat", folder)
-    assert status == 0 and "4 of 5 structures for LeMat-GenBench" in err
+    (table.parent / "POSCAR").write_text("flat\n1\n4 0 0\n0 4 0\n4 4 0\nMg\n1\ndirect\n0 0 0\n")
+    status, _, err = command("evaluate", table, table.parent / "POSCAR", "--lemat", folder)
+    assert status == 0 and "4 of 6 structures for LeMat-GenBench" in err
     found = pd.read_csv(folder / "structures.csv")
     assert list(found["material_id"]) == [0, 1, 2, 3] and len(list(folder.glob("*.cif"))) == 4
     assert Structure.from_dict(json.loads(found["structure"][1])).volume == pytest.approx(2.66**3, rel=1e-5)
