@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from matsearch.errors import InputError, PotentialError
+from matsearch.errors import InputError, PotentialError, StoreError
 from matsearch.reference.catalogue import (
     GEOMETRY_FILE,
     LABELS_FILE,
@@ -104,12 +104,16 @@ def build(
 
     Raises:
         InputError: The source does not serve, or the folder holds another one's phases.
-        StoreError: The folder holds the progress of another build.
+        StoreError: The folder cannot be made, or holds the progress of another build.
         PotentialError: The potential gives no pure element an energy.
     """
     deadline = math.inf if minutes is None else time.monotonic() + 60.0 * minutes
     if within is None:
         within = WITHIN if potential.device == "cpu" else math.inf
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise StoreError(f"cannot make the folder {out}: {err.strerror}; choose another --out") from err
     catalogue = _catalogue(out, source, attribution, say)
     rows = _covered(catalogue, potential, elements, say)
     path = energies_path(out, potential.name)
@@ -140,7 +144,6 @@ def _catalogue(out: Path, source: str | None, attribution: str | None, say: Say)
         phases = read_phases(source, keep=out / "pages")
         write_catalogue(phases, _name_of(source), attribution or phases.attribution, out, say)
     else:
-        out.mkdir(parents=True, exist_ok=True)
         for name in (GEOMETRY_FILE, LABELS_FILE):
             partial = out / f"{name}.partial"
             shutil.copyfile(shipped_folder() / name, partial)
