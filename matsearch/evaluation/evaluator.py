@@ -68,15 +68,17 @@ def evaluate(
         - `formula`, `n_atoms`, `spacegroup` (number) of the structure as given.
         - `structurally_valid`, `charge_valid`: `check_structure` and `check_charges` of `matsearch.crystal`.
         - `unique`: matches no earlier row; `duplicate_of` is the earliest that it matches. `novel`: matches no known
-          phase; `matched_known` is the id of one that it matches. Where an element has no known phases, novelty cannot
-          be judged and is False. What is not structurally valid is neither unique nor novel. With a potential these are
-          the verdicts on the relaxed crystal where it converged, and `unique_as_given` and `novel_as_given` those
-          before.
+          phase; `matched_known` is the id of one that it matches. Where an element occurs in no known phase, novelty
+          cannot be judged (`novelty_judged`) and is False. What is not structurally valid is neither unique nor novel.
+          With a potential these are the verdicts on the relaxed crystal where it converged, and `unique_as_given` and
+          `novel_as_given` those before.
         - `reasons`: all that is wrong or missing, as `reason: detail`, or None.
 
         With a potential also `converged`, `n_steps`, `energy_per_atom` and `energy_above_hull` (eV/atom),
-        `decomposition`, `rmsd` (Å, as given to as relaxed), `quarantined`, `metastable`, `stable`, `msun`, `sun`. With
-        several, these are the first one's, and each one's stand in columns named `<column>:<judge>`.
+        `decomposition` (known phases and their shares of the atoms), `rmsd` (Å, as given to as relaxed, scale removed),
+        `quarantined` (so low that an error is more likely; below -0.1), `metastable`, `near_hull`, `stable` (converged,
+        not quarantined, E_hull at most 0.1, 0.03, 0.001), `msun`, `sun`. With several potentials, these are the first
+        one's, and each one's stand in columns named `<column>:<judge>`.
 
         `.summary`: see `matsearch.metrics.evaluated.summarise_evaluated`.
 

@@ -103,7 +103,7 @@ def _judge(potential: Potential, folder: Path | None) -> Judge:
 def known_phase(structure: Structure, phases: Reference) -> str | Rejection | None:
     """Id of the known phase that a crystal is; None where it is novel; a rejection where nobody can know."""
     symbols = {element.symbol for element in structure.composition.elements}
-    if missing := phases.uncovered(symbols):
+    if missing := sorted(symbols - phases.known_elements):
         detail = f"the reference holds no known phases with {', '.join(missing)}"
         return Rejection(Stage.NOVELTY, "novelty_not_judged", detail)
     return phases.match(structure)

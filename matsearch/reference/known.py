@@ -116,7 +116,7 @@ class Reference:
             formula = formula_of(relaxed.structure)
             extra[phase_id] = _Extra(phase_id, formula, amounts, relaxed.structure, relaxed.energy_per_atom)
         made = copy.copy(self)
-        for name in ("phases", "_hull", "_hull_formulas", "_height_of"):
+        for name in ("phases", "known_elements", "_hull", "_hull_formulas", "_height_of"):
             made.__dict__.pop(name, None)
         made._extra, made._points, made._known = extra, {}, {}
         return made
@@ -179,6 +179,11 @@ class Reference:
         if key not in self._known:
             self._known[key] = self._known_structures(key)
         return self._known[key].match_any(structure)
+
+    @cached_property
+    def known_elements(self) -> frozenset[str]:
+        """Symbols that some known phase holds, with a hull or without; of others nobody can say what is novel."""
+        return self._catalogue.elements.union(*(one.amounts for one in self._extra.values()))
 
     def uncovered(self, elements: Collection[str]) -> list[str]:
         """The elements that no hull exists for, sorted."""
