@@ -80,7 +80,8 @@ def evaluate(
         not quarantined, E_hull at most 0.1, 0.03, 0.001), `msun`, `sun`. With several potentials, these are the first
         one's, and each one's stand in columns named `<column>:<judge>`.
 
-        `.summary`: see `matsearch.metrics.evaluated.summarise_evaluated`.
+        `.summary`: see `matsearch.metrics.evaluated.summarise_evaluated`; and `protocol` (of the relaxations),
+        `attribution` (of the known phases) and `check_seconds` (all but the relaxations).
 
     Raises:
         ConfigError: A potential is unknown, or named twice.
@@ -165,6 +166,7 @@ class Evaluator:
             seconds={hearing.judge.name: hearing.seconds for hearing in self.hearings},
         )
         summary["protocol"] = protocol(PROTOCOL) if self.hearings else None
+        summary["attribution"] = self._phases.attribution
         summary["check_seconds"] = self._seconds
         relaxed = {
             hearing.judge.name: {
