@@ -17,11 +17,15 @@ if TYPE_CHECKING:
 # moyo logs every cell that is not its standard one; without a handler that would land on stderr.
 logging.getLogger("moyo").addHandler(logging.NullHandler())
 
-PROTOTYPE_VERSION = 1
+PROTOTYPE_VERSION = 2
 """Kept beside stored labels: those of another version are stale."""
 SYMPRECS = (0.1, 0.01)
 """Å. The first is what the Materials Project quotes its space groups for, and forgiving enough that a relaxed copy of a
 phase keeps its label; moyo finds it too large for a few crystals, which are then labelled by the second."""
+
+NEEDLE = 15.0
+"""Longest edge to shortest. With the first tolerance moyo does not return from some cells more extreme than this (one
+of 3 x 3 x 60 Å was met), so that they are only searched with the second."""
 
 
 def prototype_label(structure: Structure) -> str:
@@ -55,7 +59,8 @@ def prototype_label(structure: Structure) -> str:
     if not numbers or not (np.isfinite(coords).all() and np.isfinite(structure.lattice.matrix).all()):
         return f"{formula}_?"
     cell = moyopy.Cell(structure.lattice.matrix.tolist(), (coords - np.floor(coords)).tolist(), numbers)
-    for symprec in SYMPRECS:
+    edges = np.linalg.norm(structure.lattice.matrix, axis=1)
+    for symprec in SYMPRECS if edges.max() <= NEEDLE * edges.min() else SYMPRECS[1:]:
         try:
             dataset = moyopy.MoyoDataset(cell, symprec=symprec)
             descriptions = dataset.normalizer_wyckoff_positions().coset_representatives

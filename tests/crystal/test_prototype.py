@@ -83,6 +83,13 @@ def test_odd_cells_have_a_label_without_a_space_group():
     assert prototype_label(Structure(Lattice.cubic(3), ["He"], [[0.2, 0, 0]])) == "A_cP1_221_a"
 
 
+@pytest.mark.timeout(20)
+def test_a_needle_has_a_label_in_finite_time():
+    lattice = Lattice.from_parameters(73.21831566712643, 2.957338856369638, 3.0975697914056393, 60, 90, 120)
+    coords = [[0.658, 0.76, 0.929], [0.331, 0.937, 0.673], [0.496, 0.767, 0.231], [0.577, 0.231, 0.722]]
+    assert prototype_label(Structure(lattice, ["Li", "O", "O", "O"], coords)) == "AB3_aP4_1_a_3a"
+
+
 def test_shared_sites_are_refused():
     alloy = Structure(Lattice.cubic(3), [{"Fe": 0.5, "Ni": 0.5}], [[0, 0, 0]])
     with pytest.raises(TextError, match="disordered"):
