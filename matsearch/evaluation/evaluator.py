@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matsearch.evaluation.given import Compact, Given, look_at
-from matsearch.evaluation.judging import PROTOCOL, Hearing, Judge, default_phases, duplicates, find_judges, known_phase
+from matsearch.evaluation.judging import PROTOCOL, Earlier, Hearing, Judge, default_phases, find_judges, known_phase
 from matsearch.evaluation.table import make_table
 from matsearch.metrics.evaluated import summarise_evaluated
 from matsearch.potential import Potential
@@ -124,6 +124,8 @@ class Evaluator:
         self.hearings = [Hearing(judge) for judge in judges]
         self._given: list[Given] = []
         self._known: dict[int, str | Rejection | None] = {}
+        self._earlier = Earlier()
+        self._matches: dict[int, int] = {}
         self._phases = phases
         self._seconds = 0.0
 
@@ -137,7 +139,10 @@ class Evaluator:
         start = time.monotonic()
         given = look_at(one)
         if given.valid and given.crystal is not None:
-            self._known[len(self._given)] = known_phase(given.crystal.structure(), self._phases)
+            number = len(self._given)
+            self._known[number] = known_phase(given.crystal.structure(), self._phases)
+            if (match := self._earlier.meet(number, given.crystal)) is not None:
+                self._matches[number] = match
         self._given.append(given)
         self._seconds += time.monotonic() - start
         return given
@@ -152,8 +157,7 @@ class Evaluator:
     def evaluation(self) -> Evaluation:
         """The table and its summary, of what there is."""
         start = time.monotonic()
-        as_given = duplicates(self.crystals)
-        table = make_table(self._given, as_given, self._known, self.hearings)
+        table = make_table(self._given, self._matches, self._known, self.hearings)
         self._seconds += time.monotonic() - start
         summary = summarise_evaluated(
             table,

@@ -109,17 +109,26 @@ def known_phase(structure: Structure, phases: Reference) -> str | Rejection | No
     return phases.match(structure)
 
 
-def duplicates(crystals: Mapping[int, Compact]) -> dict[int, int]:
-    """The structures that match an earlier one, and the number of the earliest; in the order of the numbers."""
-    earlier: KnownStructures[int] = KnownStructures()
-    found = {}
-    for number, crystal in sorted(crystals.items()):
+class Earlier:
+    """The crystals met so far, in the order of their numbers: the first of equals is unique."""
+
+    def __init__(self) -> None:
+        self._known: KnownStructures[int] = KnownStructures()
+
+    def meet(self, number: int, crystal: Compact) -> int | None:
+        """The earliest crystal that this one matches; from now on it is an earlier one itself."""
         structure = crystal.structure()
-        if (match := earlier.match(structure)) is not None:
-            found[number] = match
+        match = self._known.match(structure)
         # As a function, which holds few bytes, until a crystal of the same formula comes.
-        earlier.add(number, crystal.structure, count_formula(ordered_symbols(structure)))
-    return found
+        self._known.add(number, crystal.structure, count_formula(ordered_symbols(structure)))
+        return match
+
+
+def duplicates(crystals: Mapping[int, Compact]) -> dict[int, int]:
+    """The numbers of crystals that match an earlier one, and the earliest that each matches."""
+    earlier = Earlier()
+    found = {number: earlier.meet(number, crystal) for number, crystal in sorted(crystals.items())}
+    return {number: match for number, match in found.items() if match is not None}
 
 
 @dataclass(frozen=True, slots=True)
