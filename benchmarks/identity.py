@@ -180,6 +180,8 @@ def compare(verdicts):
         else:
             reason = "fit reduces a left-handed cell otherwise" if handed else "fit reduces to another cell"
         reasons[f"{reason} (ours {'same' if ours else 'different'})"] += 1
+    left = sum(count for reason, count in reasons.items() if reason.startswith("UNEXPLAINED"))
+    print(f"  against fit on fully reduced cells: {left} pairs differ")
     for reason, count in reasons.most_common():
         print(f"  {count} differ: {reason}")
 
