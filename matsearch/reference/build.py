@@ -14,6 +14,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -70,8 +71,9 @@ class Energies:
     converged: np.ndarray
     failures: list[str | None]
 
+    @cached_property
     def above_hull(self) -> np.ndarray:
-        """[n] in eV/atom; NaN for phases without an energy."""
+        """[n] in eV/atom; NaN for phases without an energy. Minutes for 150,000 phases."""
         known = np.flatnonzero(np.isfinite(self.energies))
         elements, fractions = self.hull
         heights = np.full(len(self.energies), np.nan)
@@ -271,7 +273,7 @@ def _gather(catalogue: Catalogue, rows: np.ndarray, progress: BuildProgress) -> 
 
 def _wanted(catalogue: Catalogue, known: Energies, within: float, *, only_near: bool = False) -> list[int]:
     """Indices of what to relax, in order: by window, then the only phases of their formulas; small cells first."""
-    heights = known.above_hull()
+    heights = known.above_hull
     sizes = catalogue.labels["n_atoms"].to_numpy()[known.rows]
     windows = np.digitize(heights, [1e-9, *WINDOWS[1:]])
     untried = ~known.tried & np.isfinite(heights)
@@ -293,7 +295,7 @@ def _write(
     say: Say,
 ) -> None:
     known = _gather(catalogue, rows, progress)
-    heights = known.above_hull()
+    heights = known.above_hull
     cells = progress.cells()
     table = []
     for index, row in enumerate(rows):
