@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from matsearch.crystal.prototype import NEEDLE
 from matsearch.crystal.space_groups import Group, space_group
 
 if TYPE_CHECKING:
@@ -84,8 +85,9 @@ def to_compact(structure: Structure) -> str:
     0.1 Å is made exact. The origin is chosen among those the space group allows, so that one crystal has one text.
 
     Raises:
-        ValueError: A noble gas or an element beyond Pu, partial occupancies, more than 24 atoms of an element in the
-            primitive cell, an axis outside 1.8 to 48 Å, or atoms nearer to a symmetry element than the grid resolves.
+        ValueError: A noble gas or an element beyond Pu, partial occupancies, a cell that is a needle, more than 24
+            atoms of an element in the primitive cell, an axis outside 1.8 to 48 Å, or atoms nearer to a symmetry
+            element than the grid resolves.
     """
     if not structure.is_ordered:
         raise ValueError("a compact crystal cannot hold partial occupancies")
@@ -101,6 +103,9 @@ def encode(lattice: np.ndarray, frac_coords: np.ndarray, numbers: list[int]) -> 
     """
     import moyopy
 
+    edges = np.linalg.norm(lattice, axis=1)
+    if edges.max() > NEEDLE * edges.min():
+        raise ValueError(f"a cell with edges from {edges.min():.1f} to {edges.max():.1f} Å is a needle")
     # moyo warns of every supercell that it leaves out operations of the primitive cell; none of them is used here.
     logging.getLogger("moyo").setLevel(logging.ERROR)
     cell = moyopy.Cell(np.asarray(lattice).tolist(), np.asarray(frac_coords).tolist(), [int(z) for z in numbers])

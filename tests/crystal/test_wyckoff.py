@@ -224,3 +224,10 @@ def test_materials_project_crystals_survive_the_round_trip():
         except ValueError:
             continue  # outside the vocabulary: counts as lost
     assert n_kept >= 485
+
+
+def test_a_needle_is_refused_before_its_symmetry_is_searched():
+    # moyo does not return from some of these with the tolerance that compact crystals are found by.
+    needle = Structure(Lattice.orthorhombic(3, 3, 60), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    with pytest.raises(ValueError, match="needle"):
+        to_compact(needle)
