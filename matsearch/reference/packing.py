@@ -78,7 +78,8 @@ def _orbits(group: Group, points: np.ndarray) -> list[np.ndarray]:
         reduced = (group.images(point) @ inverse) % 1.0
         # The small irrational-like offset keeps exact fractions off the edges of the bins.
         bins = np.floor((reduced + 3.1415e-6) * 1e5).astype(np.int64) % 100_000
-        _, first = np.unique(bins, axis=0, return_index=True)
+        # As one number each: rows take numpy several times as long.
+        _, first = np.unique(bins @ [10**10, 10**5, 1], return_index=True)
         orbits.append(reduced[np.sort(first)])
     return orbits
 
