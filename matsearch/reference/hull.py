@@ -75,6 +75,13 @@ class Hull:
             target[self._column[symbol]] = amount / sum(amounts.values())
         return self._point(target, self._phases_within(_systems(target[None])[0]))
 
+    def energies_at(self, fractions: np.ndarray) -> np.ndarray:
+        """The hull energies at many compositions, atomic fractions [n, n_elements]; [n] in eV/atom."""
+        systems = _systems(fractions)
+        return self._solve_many(
+            [(target, self._phases_within(system)) for target, system in zip(fractions, systems, strict=True)]
+        )
+
     def above(self) -> np.ndarray:
         """Each phase's own energy above the hull, [n_phases] in eV/atom; 0 on it."""
         heights = np.empty(len(self.energies))
@@ -93,7 +100,7 @@ class Hull:
                 phases = np.concatenate([smaller, lowest])
                 questions += [(self.fractions[one], phases) for one in lowest]
                 lowest_of.append((inside[index], lowest, of_own))
-            hull = self._energies_at(questions)
+            hull = self._solve_many(questions)
             start, found = 0, [stable]
             for own, lowest, of_own in lowest_of:
                 above = self.energies[own] - hull[start : start + len(lowest)][of_own]
@@ -104,7 +111,7 @@ class Hull:
             stable = np.concatenate(found)
         return heights
 
-    def _energies_at(self, questions: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    def _solve_many(self, questions: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
         """Hull energies at atomic fractions [n_elements], each over its own phases; eV/atom."""
         from scipy.optimize import linprog
         from scipy.sparse import block_diag

@@ -337,6 +337,7 @@ class Reference:
 
     def _with_extra(self, table: pd.DataFrame) -> pd.DataFrame:
         """The phases with the extra ones, all above the new hull."""
+        import numpy as np
         import pandas as pd
 
         from matsearch.crystal.prototype import prototype_label
@@ -362,11 +363,15 @@ class Reference:
         systems = {frozenset(one.amounts) for one in lower}
         amounts = [self._catalogue.amounts[position] for position in self._row_numbers]
         amounts += [dict(one.amounts) for one in self._extra.values()]
-        for index, own in enumerate(amounts):
-            # Elsewhere the hull is what it was.
-            if index >= len(self._row_numbers) or any(system <= own.keys() for system in systems):
-                height = float(table.at[index, "energy_per_atom"]) - self._hull.at(own).energy
-                table.at[index, "energy_above_hull"] = round(height, 6) if height > 1e-6 else 0.0
+        # Elsewhere the hull is what it was.
+        moved = [
+            index
+            for index, own in enumerate(amounts)
+            if index >= len(self._row_numbers) or any(system <= own.keys() for system in systems)
+        ]
+        _, fractions = fractions_of([amounts[index] for index in moved], self._hull.elements)
+        heights = table["energy_per_atom"].to_numpy()[moved] - self._hull.energies_at(fractions)
+        table.loc[moved, "energy_above_hull"] = np.where(heights > 1e-6, heights.round(6), 0.0)
         return table
 
 

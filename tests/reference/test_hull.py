@@ -95,3 +95,12 @@ def test_a_hull_of_ninety_elements_keeps_systems_apart():
 def test_an_element_that_is_not_in_the_hull_is_a_key_error():
     with pytest.raises(KeyError, match="Xe"):
         random_hull(5, 0).at({"Li": 1, "Xe": 1})
+
+
+def test_many_compositions_at_once_have_the_energies_that_each_has_alone():
+    hull = random_hull(40, 3)
+    fractions = np.random.default_rng(0).dirichlet(np.ones(3), 250)
+    fractions[::5, 0] = 0.0
+    fractions /= fractions.sum(axis=1, keepdims=True)
+    alone = [hull.at(dict(zip(ELEMENTS, row, strict=True))).energy for row in fractions]
+    np.testing.assert_allclose(hull.energies_at(fractions), alone, atol=1e-9)
