@@ -46,7 +46,7 @@ def read_extra(parts: Parts) -> list[tuple[str, Structure]]:
         matching = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
         if not matching:
             raise ConfigError(f"[reference] extra: nothing matches {pattern!r}")
-        paths |= dict.fromkeys(map(Path, matching))
+        paths |= dict.fromkeys(Path(one).resolve() for one in matching)
     phases: dict[str, Structure] = {}
     taken = set(parts.reference.phases["id"]) if paths and parts.reference is not None else set()
     for path in paths:

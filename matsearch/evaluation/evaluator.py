@@ -168,6 +168,7 @@ class Evaluator:
             },
             phases=_words(self._phases),
             seconds={hearing.judge.name: hearing.seconds for hearing in self.hearings},
+            refused={hearing.judge.name: hearing.n_refused for hearing in self.hearings},
         )
         summary["protocol"] = protocol(PROTOCOL) if self.hearings else None
         summary["attribution"] = self._phases.attribution

@@ -186,6 +186,14 @@ class Hearing:
             self.seconds += time.monotonic() - start
 
     @property
+    def n_refused(self) -> int:
+        """Relaxations that were begun and came to nothing; of an untrained element none is begun."""
+        return sum(
+            one.relaxed is None and all(flaw.reason != "untrained_element" for flaw in one.flaws)
+            for one in self.findings.values()
+        )
+
+    @property
     def converged(self) -> dict[int, Compact]:
         """The relaxed crystals that stand for something, by number."""
         return {

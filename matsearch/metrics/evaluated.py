@@ -89,6 +89,7 @@ def summarise_evaluated(
     hulls: Mapping[str, str | None],
     phases: str,
     seconds: Mapping[str, float],
+    refused: Mapping[str, int],
 ) -> dict[str, Any]:
     """Counts and rates of an evaluation.
 
@@ -98,14 +99,15 @@ def summarise_evaluated(
         hulls: The reference set of each judge, in words; None where it has none.
         phases: What novelty is judged by where there is no hull, in words.
         seconds: Wall time of each judge's relaxations.
+        refused: Relaxations that each judge began and rejected on the way; they cost, too.
 
     Returns:
         `counts`: of the structures as given. `rates`: one dict a rate, with `name`, `count`, `of` (the denominator),
         `total`, `rate` (None where `total` is 0), `low`, `high` (95 %, Wilson), `definition`, `judge` (None: as given),
         `reference` (the known phases that it depends on). `judges`: one dict a judge with its `name`, `reference`,
         `counts`, `energy_above_hull` and `rmsd` (medians in eV/atom and Å, and of how many) and `cost`: `relaxations`
-        and `potential_calls` of the structures that were relaxed, `wall_seconds`, each also `per_msun`. `agreement`:
-        one dict for two judges that both have a hull.
+        that were begun, `potential_calls` of those that came to an end, `wall_seconds`, each also `per_msun`.
+        `agreement`: one dict for two judges that both have a hull.
     """
     as_given = table
     if judges:
@@ -117,7 +119,7 @@ def summarise_evaluated(
     rates = [_rate(*one, counts, None, phases) for one in BEFORE]
     found = []
     for judge, view in views.items():
-        found.append(_judged(judge, view, hulls[judge], seconds[judge]))
+        found.append(_judged(judge, view, hulls[judge], seconds[judge], refused[judge]))
         wanted = [*JUDGED, *(STABILITY if hulls[judge] is not None else [])]
         rates += [_rate(*one, found[-1]["counts"], judge, hulls[judge] or phases) for one in wanted]
     return {
@@ -138,7 +140,7 @@ def view_of(table: pd.DataFrame, judge: str) -> pd.DataFrame:
     return table.assign(**own)
 
 
-def _judged(judge: str, view: pd.DataFrame, hull: str | None, seconds: float) -> dict[str, Any]:
+def _judged(judge: str, view: pd.DataFrame, hull: str | None, seconds: float, refused: int) -> dict[str, Any]:
     names = ["structurally_valid", "unique", "novel", "novelty_judged", "converged"]
     if hull is not None:
         names += ["quarantined", "metastable", "near_hull", "stable", "msun", "sun"]
@@ -147,7 +149,7 @@ def _judged(judge: str, view: pd.DataFrame, hull: str | None, seconds: float) ->
     counts["relaxed"] = int(relaxed.sum())
     counts["no_rmsd"] = int((relaxed & view["rmsd"].isna()).sum())
     cost: dict[str, Any] = {
-        "relaxations": counts["relaxed"],
+        "relaxations": counts["relaxed"] + refused,
         # Every step asks once, and so does the start.
         "potential_calls": int((view["n_steps"].dropna() + 1).sum()),
         "wall_seconds": seconds,

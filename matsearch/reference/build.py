@@ -117,8 +117,13 @@ def build(
     except OSError as err:
         raise StoreError(f"cannot make the folder {out}: {err.strerror}; choose another --out") from err
     catalogue = _catalogue(out, source, attribution, say)
-    rows = _covered(catalogue, potential, elements, say)
     path = energies_path(out, potential.name)
+    if path.is_file() and elements is not None:
+        before = set(read_energies(path, potential.name, catalogue)[1]["elements"].split(","))
+        if kept := sorted(before - set(elements)):
+            say(f"{path.name} holds {', '.join(kept)} already; they stay, with their systems with the others")
+        elements = sorted(before | set(elements))
+    rows = _covered(catalogue, potential, elements, say)
     progress = BuildProgress(path.with_suffix(".progress.sqlite"), potential.name, catalogue.digest)
     try:
         if path.is_file() and not progress.states():
@@ -135,27 +140,22 @@ def build(
 def _catalogue(out: Path, source: str | None, attribution: str | None, say: Say) -> Catalogue:
     if (out / LABELS_FILE).is_file():
         catalogue = read_catalogue(out)
-        if source is not None and catalogue.source != _name_of(source):
+        if source is not None and catalogue.source_digest != read_phases(source, keep=out / "pages").digest:
             raise InputError(
-                f"{out} holds the phases of {catalogue.source}, not of {source}; leave --from out to go on with them, "
-                "or choose another --out"
+                f"{out} holds the phases of {catalogue.source} as it was then, and {source} holds others; leave --from "
+                "out to go on with those, or choose another --out"
             )
         say(f"{out} holds {len(catalogue)} phases of {catalogue.source} already; going on with those")
         return catalogue
     if source is not None:
         phases = read_phases(source, keep=out / "pages")
-        write_catalogue(phases, _name_of(source), attribution or phases.attribution, out, say)
+        write_catalogue(phases, Path(source).resolve().name, attribution or phases.attribution, out, say)
     else:
         for name in (GEOMETRY_FILE, LABELS_FILE):
             partial = out / f"{name}.partial"
             shutil.copyfile(shipped_folder() / name, partial)
             partial.replace(out / name)
     return read_catalogue(out)
-
-
-def _name_of(source: str) -> str:
-    """What a source is called from then on: without the folders above it."""
-    return Path(source).resolve().name
 
 
 def _covered(catalogue: Catalogue, potential: Potential, elements: Sequence[str] | None, say: Say) -> np.ndarray:

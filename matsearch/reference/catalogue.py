@@ -42,6 +42,7 @@ class Catalogue:
         attribution: Whose data this is, and under which licence.
         digest: Hash of ids and cells. Energies name the catalogue that they belong to by it.
         source: What it was made from, as it was called then.
+        source_digest: Hash of the source as it was then.
         n_rejected: Entries of the source that are no ordered crystal.
     """
 
@@ -51,6 +52,7 @@ class Catalogue:
         self.attribution = metadata["attribution"]
         self.digest = metadata["digest"]
         self.source = metadata["source"]
+        self.source_digest = metadata["source_digest"]
         self.n_rejected = int(metadata["n_rejected"])
 
     def __len__(self) -> int:
@@ -219,7 +221,13 @@ def write_catalogue(source: PhaseSource, name: str, attribution: str, folder: Pa
         ]
     )
     digest = _digest(rows)
-    metadata = {"attribution": attribution, "source": name, "digest": digest, "n_rejected": str(n_rejected)}
+    metadata = {
+        "attribution": attribution,
+        "source": name,
+        "source_digest": source.digest,
+        "digest": digest,
+        "n_rejected": str(n_rejected),
+    }
     folder.mkdir(parents=True, exist_ok=True)
     # Labels last: without them there is no catalogue.
     write_table(pa.Table.from_pylist(rows, schema=geometry_schema()), folder / GEOMETRY_FILE, {"digest": digest})

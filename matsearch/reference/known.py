@@ -192,10 +192,14 @@ class Reference:
     def height(self, relaxed: Relaxed) -> float | Rejection:
         """Energy of a relaxed crystal above the hull of the known phases, eV/atom; see `energy_above_hull`.
 
+        A rejection `unconverged` for what is not at a minimum.
+
         Raises:
             MixedHullError: It was relaxed by another potential.
         """
         self._require_own(relaxed)
+        if not relaxed.converged:
+            return Rejection(Stage.SCORE, "unconverged", f"not at a minimum after {relaxed.n_steps} steps")
         return self.energy_above_hull(relaxed.structure.composition, relaxed.energy_per_atom)
 
     def energy_above_hull(self, composition: Composition | str, energy_per_atom: float) -> float | Rejection:

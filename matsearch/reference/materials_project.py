@@ -82,6 +82,11 @@ class MaterialsProjectPhases(PhaseSource):
             self._kept = keep / f"materials-project-{self.version}"
             self._kept.mkdir(parents=True, exist_ok=True)
 
+    @property
+    def digest(self) -> str:
+        """The version of the database."""
+        return f"{MP_API} {self.version}"
+
     @cached_property
     def n_expected(self) -> int:
         """Materials that the API announces."""

@@ -5,6 +5,7 @@ A source is the word `mp-api`, a Parquet or CSV file with a crystal a row, a fol
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -51,6 +52,11 @@ class PhaseSource(ABC):
     @abstractmethod
     def __iter__(self) -> Iterator[Phase]:
         """Each phase once, in an order of the source's own that does not change."""
+
+    @property
+    @abstractmethod
+    def digest(self) -> str:
+        """Hash of all that the source holds now."""
 
     @property
     @abstractmethod
@@ -105,6 +111,11 @@ class TablePhases(PhaseSource):
             raise InputError(f"{path} needs the columns {by_sites}{ID}, {CIF}; it has {', '.join(found) or 'none'}")
         self.attribution = self._stated or f"Crystal structures: {path.name}; licence as its owner states."
         self._require_unique_ids()
+
+    @property
+    def digest(self) -> str:
+        """Hash of the file."""
+        return _digest([self._path], self._path.parent)
 
     @property
     def n_expected(self) -> int:
@@ -195,6 +206,11 @@ class FolderPhases(PhaseSource):
         self.attribution = f"Crystal structures: {path.name}; licence as their owner states."
 
     @property
+    def digest(self) -> str:
+        """Hash of the files and their names."""
+        return _digest(self._files, self._root)
+
+    @property
     def n_expected(self) -> int:
         """Files: each may hold several phases."""
         return len(self._files)
@@ -214,6 +230,15 @@ class FolderPhases(PhaseSource):
             for stem, path in zip(stems, paths, strict=True)
         ]
         return names if len(set(names)) == len(names) else [path.as_posix() for path in paths]
+
+
+def _digest(files: Sequence[Path], root: Path) -> str:
+    found = hashlib.sha256()
+    for path in files:
+        found.update(path.relative_to(root).as_posix().encode() if len(files) > 1 else b"")
+        with path.open("rb") as file:
+            found.update(hashlib.file_digest(file, "sha256").digest())
+    return found.hexdigest()[:32]
 
 
 def _names_a_crystal(path: Path) -> bool:

@@ -47,7 +47,12 @@ def table_of(views: dict[str, pd.DataFrame]) -> pd.DataFrame:
 def summary_of(views, hulls=None):
     hulls = {judge: f"hull of {judge}" for judge in views} if hulls is None else hulls
     return summarise_evaluated(
-        table_of(views), list(views), hulls=hulls, phases="7 phases", seconds=dict.fromkeys(views, 12.0)
+        table_of(views),
+        list(views),
+        hulls=hulls,
+        phases="7 phases",
+        seconds=dict.fromkeys(views, 12.0),
+        refused=dict.fromkeys(views, 0),
     )
 
 
@@ -80,7 +85,7 @@ def test_a_rate_names_count_denominator_interval_judge_and_reference():
 def test_msun_is_given_over_all_and_over_the_valid():
     table = table_of({"j": judged(unique=[True] * 4 + [False])})
     table.loc[4, ["structurally_valid", "unique_as_given"]] = False
-    summary = summarise_evaluated(table, ["j"], hulls={"j": "hull"}, phases="", seconds={"j": 1.0})
+    summary = summarise_evaluated(table, ["j"], hulls={"j": "hull"}, phases="", seconds={"j": 1.0}, refused={"j": 0})
     assert rate(summary, "msun", "proposed")["total"] == 5
     assert rate(summary, "msun", "structurally_valid")["total"] == 4
 
@@ -138,7 +143,12 @@ def test_no_structure_is_no_error_and_a_summary_is_strict_json(judges):
     for n_rows in (0, 5):
         table = table_of({judge: judged() for judge in judges} or {"none": judged()}).head(n_rows)
         found = summarise_evaluated(
-            table, judges, hulls=dict.fromkeys(judges, "hull"), phases="", seconds=dict.fromkeys(judges, 0.0)
+            table,
+            judges,
+            hulls=dict.fromkeys(judges, "hull"),
+            phases="",
+            seconds=dict.fromkeys(judges, 0.0),
+            refused=dict.fromkeys(judges, 0),
         )
         json.dumps(found, allow_nan=False)
         assert found["counts"]["proposed"] == n_rows

@@ -217,11 +217,28 @@ def test_a_second_potential_in_the_folder_has_a_hull_of_its_own(source, tmp_path
 
 def test_another_source_for_the_same_folder_is_refused(source, tmp_path):
     built(source, tmp_path / "a", minutes=0.0)
-    other = write_phases(tmp_path / "others.parquet", ROWS[:3])
-    with pytest.raises(InputError, match=r"holds the phases of phases\.parquet, not of .*others\.parquet"):
-        built(other, tmp_path / "a")
-    source.unlink()  # the folder has all that is needed
     assert any("9 phases of phases.parquet already" in text for text in built(source, tmp_path / "a").said)
+    other = write_phases(tmp_path / "others.parquet", ROWS[:3])
+    with pytest.raises(InputError, match=r"holds the phases of phases\.parquet as it was then, and .*others\.parquet"):
+        built(other, tmp_path / "a")
+    source.unlink()
+    assert len(built(None, tmp_path / "a").phases) == 9  # the folder has all that is needed
+
+
+def test_a_source_of_the_same_name_that_has_changed_is_refused(source, tmp_path):
+    built(source, tmp_path / "a", minutes=0.0)
+    write_phases(source, ROWS[:3])
+    with pytest.raises(InputError, match="holds others"):
+        built(source, tmp_path / "a")
+
+
+def test_elements_that_a_folder_holds_stay_when_others_are_asked_for(source, tmp_path):
+    built(source, tmp_path / "a", elements=["Li", "O"])
+    both = built(source, tmp_path / "a", elements=["Mg", "O"])
+    assert both.elements == {"Li", "Mg", "O"}
+    assert any("holds Li already" in text for text in both.said)
+    whole = built(source, tmp_path / "b", elements=LI_MG_O)
+    assert both.phases["id"].tolist() == whole.phases["id"].tolist()
 
 
 def test_a_folder_of_files_is_called_by_its_name(source, tmp_path, monkeypatch):

@@ -328,3 +328,11 @@ def test_a_hull_query_needs_no_structures(reference, monkeypatch):
     monkeypatch.setattr("matsearch.reference.packing.unpack", None)
     for first, second in itertools.pairwise(sorted(reference.elements)[:6]):
         assert isinstance(reference.energy_above_hull(f"{first}{second}2", -5.0), float)
+
+
+def test_what_did_not_converge_has_no_height(reference):
+    salt = reference.structure(reference.known("NaCl")[0])
+    unfinished = Relaxed(salt, -3.0 * len(salt), False, 500, 1.0, potential=reference.potential)
+    answer = reference.height(unfinished)
+    assert isinstance(answer, Rejection)
+    assert answer.reason == "unconverged"

@@ -33,7 +33,12 @@ def evaluated(n_rows: int, **heights: list[float]):
     own = [view.add_suffix(f":{judge}") for judge, view in views.items()] if len(views) > 1 else []
     table = pd.concat([base, next(iter(views.values())), *own], axis=1)
     summary = summarise_evaluated(
-        table, list(views), hulls=dict.fromkeys(views, "9 phases"), phases="", seconds=dict.fromkeys(views, 3.0)
+        table,
+        list(views),
+        hulls=dict.fromkeys(views, "9 phases"),
+        phases="",
+        seconds=dict.fromkeys(views, 3.0),
+        refused=dict.fromkeys(views, 0),
     )
     return table, summary | {"protocol": PROTOCOL}
 
