@@ -177,7 +177,7 @@ def test_a_custom_objective_in_process_is_scored_and_selected(write_campaign, tm
     more = '[[objectives]]\nname = "n_sites"\n[[objectives]]\nname = "energy_above_hull"'
     frame = ms.Campaign.from_toml(write_campaign(more=more), run_dir=tmp_path / "run").run().candidates()
     scored = frame[frame["stage"] == "scored"]
-    assert (scored["n_sites"] >= 2).all()
+    assert (scored["n_sites"] >= 1).all()
     assert frame.attrs["units"]["n_sites"] == "atoms"
 
 
@@ -189,7 +189,7 @@ def test_a_custom_objective_in_process_is_scored_and_selected(write_campaign, tm
         (("[relax]", "[[objectives]]\nname = 'hardnes'\n[relax]"), ["unknown objective", "'hardnes'", "bulk_modulus"]),
         (("replies.jsonl", "no-such-file.jsonl"), ["no-such-file.jsonl"]),
         (("options = {", "options = { temprature = 1,"), ["unknown option", "'temprature'", "temperature"]),
-        (('"O"]', '"Pu"]'), ["Pu", "covers"]),
+        (('"O"]', '"Po"]'), ["Po", "covers"]),
     ],
 )
 def test_a_wrong_name_is_one_line_before_anything_is_written(write_campaign, tmp_path, command, change, words):
