@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -72,6 +74,26 @@ class Group:
         bins = np.floor((images + 3.1415e-6) * 1e5).astype(np.int64) % 100_000
         _, first = np.unique(bins, axis=0, return_index=True)
         return images[np.sort(first)] % 1.0
+
+    def representatives(self, positions: np.ndarray, kinds: Sequence[Any] | np.ndarray) -> list[int]:
+        """Index of one atom of each orbit among the atoms [n, 3] of the conventional cell.
+
+        Raises:
+            ValueError: They do not form whole orbits of one kind each.
+        """
+        left = np.ones(len(positions), dtype=bool)
+        chosen = []
+        while left.any():
+            first = int(np.argmax(left))
+            images = self.orbit(positions[first])
+            offsets = positions[:, None, :] - images[None, :, :]
+            offsets -= np.round(offsets)
+            members = (np.abs(offsets).max(axis=2) < 1e-3).any(axis=1)
+            if members.sum() != len(images) or any(kinds[one] != kinds[first] for one in np.flatnonzero(members)):
+                raise ValueError("the atoms found do not form whole orbits of the space group found")
+            left &= ~members
+            chosen.append(first)
+        return chosen
 
 
 @lru_cache(maxsize=230)

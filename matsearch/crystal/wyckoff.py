@@ -115,7 +115,8 @@ def encode(lattice: np.ndarray, frac_coords: np.ndarray, numbers: list[int]) -> 
         raise ValueError(f"no space group found: {err}") from err
     group = space_group(dataset.number)
     symbols = [_symbol(z) for z in dataset.std_cell.numbers]
-    orbits = _find_orbits(group, np.array(dataset.std_cell.positions), symbols)
+    positions = np.array(dataset.std_cell.positions)
+    orbits = [(symbols[one], group.orbit(positions[one])) for one in group.representatives(positions, symbols)]
     counts: dict[str, int] = {}
     for symbol, points in orbits:
         counts[symbol] = counts.get(symbol, 0) + len(points) // len(group.centring)
@@ -137,23 +138,6 @@ def _symbol(number: int) -> str:
     if symbol not in _ELEMENT_RANK:
         raise ValueError(f"element {symbol} is not in the compact vocabulary (H to Pu without the noble gases)")
     return symbol
-
-
-def _find_orbits(group: Group, positions: np.ndarray, symbols: list[str]) -> list[tuple[str, np.ndarray]]:
-    """Group the atoms of the standard cell by symmetry: element and all images, orbit by orbit."""
-    left = np.ones(len(positions), dtype=bool)
-    orbits = []
-    while left.any():
-        first = int(np.argmax(left))
-        points = group.orbit(positions[first])
-        offsets = positions[:, None, :] - points[None, :, :]
-        offsets -= np.round(offsets)
-        members = (np.abs(offsets).max(axis=2) < 1e-3).any(axis=1)
-        if members.sum() != len(points) or any(symbols[i] != symbols[first] for i in np.flatnonzero(members)):
-            raise ValueError("the atoms found do not form whole orbits of the space group found")
-        left &= ~members
-        orbits.append((symbols[first], points))
-    return orbits
 
 
 def _canonical_representatives(
@@ -204,13 +188,20 @@ def _resolvable(group: Group, steps: np.ndarray) -> tuple[int, int, int]:
     )
 
 
-def _lattice_tokens(basis: np.ndarray, number: int) -> list[str]:
+def free_parameters(basis: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Lengths (Å) and angles (degrees) that the crystal system leaves free, of a conventional cell [3, 3]."""
     lengths = np.linalg.norm(basis, axis=1)
     cosines = [basis[i] @ basis[j] / (lengths[i] * lengths[j]) for i, j in ((1, 2), (0, 2), (0, 1))]
     angles = np.degrees(np.arccos(np.clip(cosines, -1, 1)))
     n_lengths, n_angles = n_free_lengths_and_angles(number)
-    free_lengths = {3: lengths, 2: lengths[[0, 2]], 1: lengths[:1]}[n_lengths]
-    free_angles = {3: angles, 1: angles[1:2], 0: angles[:0]}[n_angles]
+    return (
+        {3: lengths, 2: lengths[[0, 2]], 1: lengths[:1]}[n_lengths],
+        {3: angles, 1: angles[1:2], 0: angles[:0]}[n_angles],
+    )
+
+
+def _lattice_tokens(basis: np.ndarray, number: int) -> list[str]:
+    free_lengths, free_angles = free_parameters(basis, number)
     tokens = []
     for length in free_lengths:
         if not 1.79 < length < 48.2:

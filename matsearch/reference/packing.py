@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from matsearch.crystal.space_groups import Group, space_group
-from matsearch.crystal.wyckoff import conventional_parameters, n_free_lengths_and_angles
+from matsearch.crystal.wyckoff import conventional_parameters, free_parameters, n_free_lengths_and_angles
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -99,8 +99,9 @@ def _pack_symmetric(matrix: np.ndarray, coords: np.ndarray, numbers: np.ndarray)
     basis = np.array(dataset.std_cell.basis)
     positions = np.array(dataset.std_cell.positions)
     kinds = np.array(dataset.std_cell.numbers)
-    first = _representatives(group, positions, kinds)
-    if first is None:
+    try:
+        first = group.representatives(positions, kinds)
+    except ValueError:
         return None
     steps = (np.rint(positions[first] * GRID).astype(np.int64) % GRID).astype(np.uint16)
     packed = PackedCrystal(dataset.number, _free_parameters(basis, dataset.number), kinds[first], steps.ravel())
@@ -111,31 +112,8 @@ def _pack_symmetric(matrix: np.ndarray, coords: np.ndarray, numbers: np.ndarray)
     return packed._replace(numbers=kinds[first].astype(np.uint8))
 
 
-def _representatives(group: Group, positions: np.ndarray, kinds: np.ndarray) -> np.ndarray | None:
-    """Index of one atom of each orbit of the conventional cell; None where the atoms do not form whole orbits."""
-    left = np.ones(len(positions), dtype=bool)
-    chosen = []
-    while left.any():
-        first = int(np.argmax(left))
-        images = group.orbit(positions[first])
-        offsets = positions[:, None, :] - images[None, :, :]
-        offsets -= np.round(offsets)
-        members = (np.abs(offsets).max(axis=2) < 1e-3).any(axis=1)
-        if members.sum() != len(images) or (kinds[members] != kinds[first]).any():
-            return None
-        left &= ~members
-        chosen.append(first)
-    return np.array(chosen)
-
-
 def _free_parameters(basis: np.ndarray, number: int) -> np.ndarray:
-    lengths = np.linalg.norm(basis, axis=1)
-    cosines = [basis[i] @ basis[j] / (lengths[i] * lengths[j]) for i, j in ((1, 2), (0, 2), (0, 1))]
-    angles = np.degrees(np.arccos(np.clip(cosines, -1, 1)))
-    n_lengths, n_angles = n_free_lengths_and_angles(number)
-    free_lengths = {3: lengths, 2: lengths[[0, 2]], 1: lengths[:1]}[n_lengths]
-    free_angles = {3: angles, 1: angles[1:2], 0: angles[:0]}[n_angles]
-    return np.rint(np.concatenate([free_lengths, free_angles]) / STEP).astype(np.int32)
+    return np.rint(np.concatenate(free_parameters(basis, number)) / STEP).astype(np.int32)
 
 
 def _pack_as_given(matrix: np.ndarray, coords: np.ndarray, numbers: np.ndarray) -> PackedCrystal:
