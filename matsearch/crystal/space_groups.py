@@ -89,7 +89,9 @@ class Group:
             offsets = positions[:, None, :] - images[None, :, :]
             offsets -= np.round(offsets)
             members = (np.abs(offsets).max(axis=2) < 1e-3).any(axis=1)
-            if members.sum() != len(images) or any(kinds[one] != kinds[first] for one in np.flatnonzero(members)):
+            if members.sum() != len(images) or any(
+                kinds[one] != kinds[first] for one in np.flatnonzero(members).tolist()
+            ):
                 raise ValueError("the atoms found do not form whole orbits of the space group found")
             left &= ~members
             chosen.append(first)
