@@ -43,7 +43,7 @@ OPTIMIZER: Literal["lbfgs"] = "lbfgs"
 WITHIN = 0.1
 """eV/atom above the hull up to which phases are relaxed on a CPU; a GPU relaxes all."""
 WINDOWS = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1)
-"""eV/atom above the hull. Lower windows first, and in each small cells first: a relaxation gains 2 meV/atom in the
+"""eV/atom above the hull. Lower windows first, and in each small cells first: a relaxation gains some meV/atom in the
 median, so that what lies on the hull moves it most."""
 CHUNK = 64  # phases between two commits
 PATIENCE = 900.0  # seconds after which the hull is looked at again: it moves with every phase relaxed

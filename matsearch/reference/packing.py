@@ -104,12 +104,12 @@ def _pack_symmetric(matrix: np.ndarray, coords: np.ndarray, numbers: np.ndarray)
     except ValueError:
         return None
     steps = (np.rint(positions[first] * GRID).astype(np.int64) % GRID).astype(np.uint16)
-    packed = PackedCrystal(dataset.number, _free_parameters(basis, dataset.number), kinds[first], steps.ravel())
     sizes = [len(orbit) for orbit in _orbits(group, steps / GRID)]
     found = np.bincount(np.repeat(kinds[first], sizes), minlength=120) * len(group.centring)
     if not np.array_equal(found, np.bincount(kinds, minlength=120)):
         return None
-    return packed._replace(numbers=kinds[first].astype(np.uint8))
+    lattice = _free_parameters(basis, dataset.number)
+    return PackedCrystal(dataset.number, lattice, kinds[first].astype(np.uint8), steps.ravel())
 
 
 def _free_parameters(basis: np.ndarray, number: int) -> np.ndarray:

@@ -177,7 +177,8 @@ def test_a_custom_objective_in_process_is_scored_and_selected(write_campaign, tm
     more = '[[objectives]]\nname = "n_sites"\n[[objectives]]\nname = "energy_above_hull"'
     frame = ms.Campaign.from_toml(write_campaign(more=more), run_dir=tmp_path / "run").run().candidates()
     scored = frame[frame["stage"] == "scored"]
-    assert (scored["n_sites"] >= 1).all()
+    assert scored["n_sites"].notna().all()
+    assert scored["n_sites"].nunique() > 1  # each crystal its own, cells of one atom among them
     assert frame.attrs["units"]["n_sites"] == "atoms"
 
 
