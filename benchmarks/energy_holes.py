@@ -93,7 +93,7 @@ def judge(potential, crystals):
         batch = CrystalBatch.from_structures([crystal], potential.device)
         prediction: BatchPrediction = potential.evaluate(batch)
         energies.append(float(prediction.energies[0]) / len(crystal))
-        texts += out_of_domain(batch, prediction, potential)
+        texts += out_of_domain(batch, prediction.energies, potential)
     return np.array(energies), texts
 
 

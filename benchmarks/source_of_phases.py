@@ -67,6 +67,8 @@ def mended(table, reference):
         made = [one for one in made if not isinstance(one[2], Rejection)]
         found = potential.energies([structure for *_, structure in made])
         for (row, axis, structure), energy in zip(made, found, strict=True):
+            if isinstance(energy, Rejection):
+                continue
             name = frame["material_id"][row]
             height = heights[name] - (energies[name] - energy / len(structure))
             if height < min(LOW, best.get(row, (LOW,))[0]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import partial
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from matsearch.errors import ConfigError, MatsearchError, PotentialError
 from matsearch.plugins import resolve
-from matsearch.records import Prediction
+from matsearch.records import Prediction, Rejection, Stage
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -53,13 +54,21 @@ class Potential(ABC):
             TypeError: One structure instead of a list of them.
         """
 
-    def energies(self, structures: Sequence[Structure]) -> list[float]:
+    def energies(self, structures: Sequence[Structure]) -> list[float | Rejection]:
         """Total energy of each structure in eV, in order, for those who need no forces.
+
+        One that lies outside what the potential can know is a rejection (`out_of_domain`), as when it is relaxed.
 
         Raises:
             PotentialError, TypeError: As `predict`.
         """
-        return [prediction.energy for prediction in self.predict(structures)]
+        return [self._trusted(one.energy, one.out_of_domain) for one in self.predict(structures)]
+
+    @staticmethod
+    def _trusted(energy: float, out_of_domain: str | None) -> float | Rejection:
+        if out_of_domain is None and not math.isfinite(energy):
+            out_of_domain = "the energy is not finite"
+        return energy if out_of_domain is None else Rejection(Stage.RELAX, "out_of_domain", out_of_domain)
 
     def evaluate(self, batch: CrystalBatch) -> BatchPrediction:
         """Energies, forces and stresses of a batch; the relaxation calls this at every step.

@@ -24,7 +24,7 @@ import torch
 from ase.data import chemical_symbols, covalent_radii
 
 from matsearch.potential.base import Potential
-from matsearch.potential.batch import BatchPrediction, CrystalBatch
+from matsearch.potential.batch import CrystalBatch
 
 LEAST_RATIO = 0.58
 """Least distance of two atoms, as a fraction of the sum of their covalent radii."""
@@ -36,18 +36,18 @@ REACH = 3.1
 """Å; more than `LEAST_RATIO` allows to any two atoms (two of Fr: 3.02 Å)."""
 
 
-def out_of_domain(batch: CrystalBatch, prediction: BatchPrediction, potential: Potential) -> list[str | None]:
+def out_of_domain(batch: CrystalBatch, energies: torch.Tensor, potential: Potential) -> list[str | None]:
     """Why each crystal lies outside what a potential can know; None where it does not.
 
     Args:
         batch: The crystals.
-        prediction: What the potential says of them.
+        energies: What the potential says of them, [n_systems] in eV.
         potential: The energy is held to `ENERGY_FLOOR` where it declares `energy_references`.
     """
     collisions, fillings = _collisions(batch), _fillings(batch)
-    network_energies = _network_energies(batch, prediction, potential)
+    network_energies = _network_energies(batch, energies, potential)
     texts: list[str | None] = []
-    for system, energy in enumerate(prediction.energies.tolist()):
+    for system, energy in enumerate(energies.tolist()):
         wrong = []
         if not math.isfinite(energy):
             wrong.append("the energy is not finite")
@@ -92,15 +92,15 @@ def _fillings(batch: CrystalBatch) -> list[float]:
     return fillings
 
 
-def _network_energies(batch: CrystalBatch, prediction: BatchPrediction, potential: Potential) -> list[float] | None:
+def _network_energies(batch: CrystalBatch, energies: torch.Tensor, potential: Potential) -> list[float] | None:
     """Energy of each crystal in eV/atom without the references of its composition; None without references."""
     if potential.energy_references is None:
         return None
     table = torch.tensor([potential.energy_references.get(symbol, math.nan) for symbol in chemical_symbols])
-    references = table.to(prediction.energies).index_select(0, batch.numbers)
-    counts = torch.tensor(batch.sizes).to(prediction.energies)
-    energies: list[float] = ((prediction.energies - batch.per_system(references)) / counts).tolist()
-    return energies
+    references = table.to(energies).index_select(0, batch.numbers)
+    counts = torch.tensor(batch.sizes).to(energies)
+    network: list[float] = ((energies - batch.per_system(references)) / counts).tolist()
+    return network
 
 
 def _radii(batch: CrystalBatch) -> torch.Tensor:

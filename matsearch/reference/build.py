@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from matsearch.errors import InputError, PotentialError, StoreError
+from matsearch.records import Rejection
 from matsearch.reference.catalogue import (
     GEOMETRY_FILE,
     LABELS_FILE,
@@ -200,7 +201,8 @@ def _compute_single_points(
         structures = [catalogue.structure(row) for row in chunk]
         energies = potential.energies(structures)
         progress.add_single_points(
-            [catalogue.ids[row] for row in chunk], [e / len(s) for e, s in zip(energies, structures, strict=True)]
+            [catalogue.ids[row] for row in chunk],
+            [e if isinstance(e, Rejection) else e / len(s) for e, s in zip(energies, structures, strict=True)],
         )
         n_done += len(chunk)
         say(f"single points: {n_done} of {len(missing)}")

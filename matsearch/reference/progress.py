@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -102,10 +101,12 @@ class BuildProgress:
             for phase_id, group, *blobs in rows
         }
 
-    def add_single_points(self, ids: Sequence[str], energies: Iterable[float]) -> None:
-        """Commit single points, eV/atom. One that is no number is a failure, and is not relaxed."""
+    def add_single_points(self, ids: Sequence[str], energies: Iterable[float | Rejection]) -> None:
+        """Commit single points, eV/atom. A phase without one is a failure, and is not relaxed."""
         rows = [
-            (phase_id, energy, None, None) if math.isfinite(energy) else (phase_id, None, 0, "not_finite: as listed")
+            (phase_id, None, 0, f"{energy.reason}: as listed, {energy.detail}")
+            if isinstance(energy, Rejection)
+            else (phase_id, energy, None, None)
             for phase_id, energy in zip(ids, energies, strict=True)
         ]
         with self._connection:

@@ -290,7 +290,7 @@ class Flight(Generic[Ticket]):
             self._motion.n_steps[finished].tolist(),
             strict=True,
         )
-        domain = out_of_domain(batch, prediction, self._potential)
+        domain = out_of_domain(batch, prediction.energies, self._potential)
         for (system, positions, cell, energy, max_force, max_stress, n_steps), foreign in zip(
             columns, domain, strict=True
         ):

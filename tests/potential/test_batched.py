@@ -12,7 +12,7 @@ from matsearch.potential import chgnet, load_potential
 from matsearch.potential.batch import Output
 from matsearch.potential.batched import BatchedPotential, _batches
 from matsearch.potential.threads import n_threads, one_thread
-from matsearch.records import Relaxed
+from matsearch.records import Rejection, Relaxed
 from matsearch.relaxation import relax
 
 CPU = torch.device("cpu")
@@ -183,6 +183,16 @@ def test_each_structure_carries_its_own_flag():
     flags = [one.out_of_domain for one in potential.predict([far, near, far])]
     assert flags[0] is flags[2] is None
     assert flags[1].startswith("Cl and Na are 0.60 Å apart")
+
+
+def test_an_energy_outside_the_domain_is_a_rejection():
+    far = Structure(Lattice.cubic(6), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    near = Structure(Lattice.cubic(6), ["Na", "Cl"], [[0, 0, 0], [0.1, 0, 0]])
+    potential = Springs()
+    first, second, third = potential.energies([far, near, far])
+    assert first == third == pytest.approx(potential.predict([far])[0].energy)
+    assert isinstance(second, Rejection) and second.reason == "out_of_domain"
+    assert "Cl and Na are 0.60 Å apart" in second.detail
 
 
 def disturbed(structure):

@@ -7,7 +7,7 @@ import torch
 from pymatgen.core import Lattice, Structure
 
 from matsearch.potential import Potential, load_potential
-from matsearch.potential.batch import BatchPrediction, CrystalBatch
+from matsearch.potential.batch import CrystalBatch
 from matsearch.potential.domain import ENERGY_FLOOR, out_of_domain
 
 
@@ -27,8 +27,7 @@ def guard(structures, energies=None, references=None):
     """What is said of structures with these energies in eV/atom."""
     batch = CrystalBatch.from_structures(structures)
     energies = torch.tensor(energies or [0.0] * len(structures)).double() * torch.tensor(batch.sizes)
-    forces, stresses = torch.zeros_like(batch.positions), torch.zeros_like(batch.cells)
-    return out_of_domain(batch, BatchPrediction(energies, forces, stresses), Stated(references))
+    return out_of_domain(batch, energies, Stated(references))
 
 
 def rocksalt(first, second, a):
@@ -116,7 +115,7 @@ def test_known_holes_of_the_r2scan_weights_are_flagged_and_the_crystals_beside_t
     crystals = [rocksalt("Mg", "O", 4.212 * scale ** (1 / 3)).get_primitive_structure() for scale in scales]
     batch = CrystalBatch.from_structures(crystals)
     prediction = potential.evaluate(batch)
-    texts = out_of_domain(batch, prediction, potential)
+    texts = out_of_domain(batch, prediction.energies, potential)
     assert prediction.energies[-1] < prediction.energies[:-1].min() - 100  # the hole is there
     assert [text is None for text in texts] == [True, True, True, True, False]
     assert "covalent spheres" in texts[-1] and "eV/atom from the references of chgnet-r2scan" in texts[-1]

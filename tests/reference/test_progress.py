@@ -1,7 +1,5 @@
 """The database of a build: what was committed is there, and it belongs to one potential and one list of phases."""
 
-import math
-
 import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
@@ -52,11 +50,11 @@ def test_a_second_single_point_does_not_undo_a_relaxation(path):
     progress.close()
 
 
-@pytest.mark.parametrize("energy", [math.nan, math.inf, -math.inf])
-def test_an_energy_that_is_no_number_is_a_failure(path, energy):
+def test_a_single_point_outside_the_domain_of_the_potential_is_a_failure(path):
     progress = BuildProgress(path, "p", "digest")
-    progress.add_single_points(["a", "b"], [energy, -1.0])
-    assert progress.states() == [State("a", None, False, "not_finite: as listed"), State("b", -1.0, None, None)]
+    progress.add_single_points(["a", "b"], [Rejection(Stage.RELAX, "out_of_domain", "atoms collide"), -1.0])
+    failure = "out_of_domain: as listed, atoms collide"
+    assert progress.states() == [State("a", None, False, failure), State("b", -1.0, None, None)]
     progress.close()
 
 
