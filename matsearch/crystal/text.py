@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +38,7 @@ __all__ = [
     "to_cif",
     "to_json",
     "to_poscar",
+    "to_short_json",
 ]
 
 
@@ -58,8 +59,33 @@ def to_json(structure: Structure) -> str:
     return json.dumps(content, separators=(",", ":"))
 
 
+def to_short_json(structure: Structure) -> str:
+    """One line of JSON for a prompt: `lattice` (a, b, c in Å, alpha, beta, gamma in degrees), `sites` by element.
+
+    Four decimals: within a thousandth of an Å in any cell that fits a prompt. Sites are grouped by element, so that no
+    list of symbols has to keep step with a list of positions.
+
+    Raises:
+        TextError: `disordered`.
+    """
+    positions: dict[str, list[list[float]]] = {}
+    for symbol, coords in zip(ordered_symbols(structure), structure.frac_coords, strict=True):
+        positions.setdefault(symbol, []).append(_rounded(coords))
+    content = {
+        "lattice": _rounded(structure.lattice.parameters),
+        "sites": [{"element": symbol, "frac_coords": rows} for symbol, rows in positions.items()],
+    }
+    return json.dumps(content, separators=(",", ":"))
+
+
+def _rounded(values: Iterable[float]) -> list[float | int]:
+    """Numbers to four decimals; whole ones as integers, which are shorter."""
+    shown = [round(float(value), 4) + 0.0 for value in values]
+    return [int(value) if value.is_integer() else value for value in shown]
+
+
 def from_json(text: str) -> Structure:
-    """Read what `to_json` writes; the lattice may also be a, b, c (Å), alpha, beta, gamma (degrees).
+    """Read what `to_json` and `to_short_json` write; the lattice may also be a, b, c (Å), alpha, beta, gamma (degrees).
 
     Raises:
         TextError: `bad_json`, `count_mismatch`, `not_finite`, `unknown_element`.
@@ -76,9 +102,13 @@ def from_json(text: str) -> Structure:
 def from_mapping(content: Mapping[str, Any]) -> Structure:
     """A structure from `lattice`, `species` and `frac_coords` (or `cart_coords`, Å).
 
+    Instead of the last two, `sites` may list objects of an `element` and the `frac_coords` of all its atoms.
+
     Raises:
         TextError: `bad_json`, `count_mismatch`, `not_finite`, `unknown_element`, `zero_volume`.
     """
+    if "species" not in content and "sites" in content:
+        content = {"lattice": content.get("lattice"), **_listed(content["sites"])}
     for key in ("lattice", "species"):
         if key not in content:
             raise TextError("bad_json", f"no {key!r}")
@@ -99,6 +129,22 @@ def from_mapping(content: Mapping[str, Any]) -> Structure:
     if key == "cart_coords":
         return build(lattice, symbols, fractional(lattice, np.array(positions)))
     return build(lattice, symbols, positions)
+
+
+def _listed(sites: Any) -> dict[str, list[Any]]:
+    """`species` and `frac_coords`, one entry an atom, of sites grouped by element."""
+    if not isinstance(sites, list) or not all(isinstance(site, dict) for site in sites):
+        raise TextError("bad_json", f"sites: expected a list of objects, got {quoted(sites)}")
+    species: list[Any] = []
+    positions: list[Any] = []
+    for number, site in enumerate(sites):
+        rows = site.get("frac_coords")
+        if not isinstance(rows, list) or not rows:
+            raise TextError("bad_json", f"sites {number}: expected frac_coords, got {quoted(rows)}")
+        rows = rows if isinstance(rows[0], list) else [rows]
+        species += [site.get("element")] * len(rows)
+        positions += rows
+    return {"species": species, "frac_coords": positions}
 
 
 def lattice_matrix(lattice: Any) -> np.ndarray:

@@ -75,7 +75,7 @@ def to_mapping(node: JsonObject) -> dict[str, Any]:
     content: dict[str, Any] = {"lattice": _lattice(pairs)}
     sites = _first(pairs, _SITES)
     if isinstance(sites, JsonArray) and sites.entries and all(isinstance(site, JsonObject) for site in sites.entries):
-        rows = [_site(_pairs(site)) for site in sites.entries]
+        rows = [row for site in sites.entries for row in _site(_pairs(site))]
         kinds = {kind for _, kind, _ in rows}
         if len(kinds) > 1:
             raise TextError("bad_json", "some positions are called Cartesian and others fractional")
@@ -188,18 +188,20 @@ def _element(entry: Any) -> str:
     return symbol
 
 
-def _site(pairs: dict[str, Any]) -> tuple[str, str, Any]:
-    """Element, kind of coordinates and position of one site."""
+def _site(pairs: dict[str, Any]) -> list[tuple[str, str, Any]]:
+    """Element, kind of coordinates and position of one site, or of all sites of an element in a list."""
     if pairs.get("occupancy", 1) != 1:
         raise TextError("disordered", f"a site has occupancy {quoted(pairs['occupancy'])}")
     if any(key.startswith("wyckoff") for key in pairs):
         raise TextError("bad_json", "sites are given by Wyckoff letters, not all atoms of the cell one by one")
     element = _element(_plain(_first(pairs, _SITE_ELEMENT)))
     if all(axis in pairs for axis in "xyz"):
-        return element, "coords", [pairs[axis] for axis in "xyz"]
+        return [(element, "coords", [pairs[axis] for axis in "xyz"])]
     # pymatgen writes both; the fractional ones are those it reads.
     key, value = _positions(pairs)
-    return element, _cartesian_or_not(key, pairs), _plain(value)
+    kind, positions = _cartesian_or_not(key, pairs), _plain(value)
+    is_list = isinstance(positions, list) and bool(positions) and isinstance(positions[0], list)
+    return [(element, kind, position) for position in (positions if is_list else [positions])]
 
 
 def _positions(pairs: dict[str, Any]) -> tuple[str, Any]:
