@@ -47,6 +47,8 @@ def read_extra(parts: Parts) -> list[tuple[str, Structure]]:
         if not matching:
             raise ConfigError(f"[reference] extra: nothing matches {pattern!r}")
         paths |= dict.fromkeys(Path(one).resolve() for one in matching)
+    # A file in a folder that is given too is one phase, not two.
+    paths = {path: None for path in paths if not any(folder in paths for folder in path.parents)}
     phases: dict[str, Structure] = {}
     taken = set(parts.reference.phases["id"]) if paths and parts.reference is not None else set()
     for path in paths:

@@ -56,6 +56,13 @@ def test_an_extra_phase_is_known_and_its_relaxation_is_kept(write_campaign, mine
         assert spending(store).seed_relaxations == 3  # two seeds and this one
 
 
+def test_a_file_in_a_folder_that_is_given_too_is_one_phase(write_campaign, mine, tmp_path, command):
+    more = '[reference]\nextra = ["mine", "mine/*.vasp"]'
+    status, _, err = command("run", write_extra(write_campaign, more), "--run-dir", tmp_path / "run")
+    assert status == 0, err
+    assert len(rows_of(tmp_path / "run")) == 1
+
+
 def test_a_run_needs_the_files_no_more_and_relaxes_nothing_twice(write_campaign, mine, tmp_path, command, monkeypatch):
     path = write_extra(write_campaign)
     whole = ms.Campaign.from_toml(path, run_dir=tmp_path / "whole").run().candidates()
