@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
@@ -59,6 +60,8 @@ class Prompt:
         sample: Index among the samples of one and the same prompt.
         index: Running number of the request in the campaign.
         n_crystals: How many crystals the reply is asked for.
+        schema: JSON schema of an object that the reply should be, or None for free text. The text must ask for it as
+            well: not every endpoint can be held to a schema.
     """
 
     user: str
@@ -67,6 +70,7 @@ class Prompt:
     sample: int = 0
     index: int = 0
     n_crystals: int = 1
+    schema: dict[str, Any] | None = field(default=None, hash=False)
 
     @property
     def text_hash(self) -> str:
@@ -204,12 +208,59 @@ class Individual:
         relaxed: The relaxed structure.
         energy_above_hull: eV/atom, rounded, or None where no hull exists.
         scores: Objective name to value, rounded; complete for every objective of the campaign.
+        decomposition: The known phases that it competes with: reduced formula to share of the atoms, rounded, largest
+            first; empty where that is not known.
     """
 
     candidate: Candidate
     relaxed: Structure
     energy_above_hull: float | None
     scores: dict[str, float]
+    decomposition: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What became of one crystal of the search, in short.
+
+    Attributes:
+        formula: Reduced formula.
+        operator: What made it.
+        space_group: Number, of the relaxed crystal where there is one; None where it is not known.
+        energy_above_hull: eV/atom, rounded, or None.
+        reason: Why it failed, a short snake_case word; empty where it worked.
+        detail: More of that in one line, or empty.
+    """
+
+    formula: str
+    operator: str
+    space_group: int | None = None
+    energy_above_hull: float | None = None
+    reason: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lessons:
+    """What a search remembers for one proposal: few lines, the most telling first."""
+
+    worked: tuple[Lesson, ...] = ()
+    failed: tuple[Lesson, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A candidate that went wrong, to be repaired.
+
+    Attributes:
+        candidate_id: Which.
+        structure: As proposed.
+        rejection: Why it went no further.
+    """
+
+    candidate_id: int
+    structure: Structure
+    rejection: Rejection
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +273,8 @@ class Parents:
         operator: Name of the operator, which is also the name of its prompt template.
         members: The parents to show.
         n_children: How many crystals to ask for.
+        lessons: What is remembered of crystals like the parents.
+        failed: What operator `repair` is to correct; None for all others.
     """
 
     proposal: int
@@ -229,14 +282,31 @@ class Parents:
     operator: str
     members: tuple[Individual, ...]
     n_children: int
+    lessons: Lessons = Lessons()
+    failed: Failed | None = None
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Ids of the candidates that the children descend from."""
+        repaired = () if self.failed is None else (self.failed.candidate_id,)
+        return (*(member.candidate.id for member in self.members), *repaired)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one candidate, for `Engine.tell`."""
+    """What became of one candidate, for `Engine.tell`.
+
+    Attributes:
+        candidate_id: Which.
+        result: Its scores, or why it has none.
+        structure: A rejected candidate as proposed; None where no crystal could be read, and for scored ones.
+        new: Whether a scored one, as relaxed, is neither a known phase nor an earlier candidate.
+    """
 
     candidate_id: int
     result: Individual | Rejection
+    structure: Structure | None = None
+    new: bool = True
 
 
 class AddStatus(StrEnum):
