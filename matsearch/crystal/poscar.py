@@ -100,7 +100,8 @@ def from_poscar(text: str) -> Structure:
     factor (the cell's volume), three positive ones (of the x, y and z components), selective dynamics (flags dropped),
     Cartesian coordinates (times the scale factor), a label behind each site (it must agree with the counts),
     velocities after a blank line (dropped). Beyond VASP, as language models write it: ions for elements (`Ca2+`),
-    fractions for coordinates (`1/3`), commas between the numbers of a row.
+    numbered species (`Ti1 O2`) where the counts do not contradict them, fractions for coordinates (`1/3`), commas
+    between the numbers of a row.
 
     Raises:
         TextError: `bad_poscar`, `truncated`, `count_mismatch`, `not_finite`, `unknown_element`, `zero_volume` (volume
@@ -156,12 +157,13 @@ def _read_species(lines: _Lines, comment: list[str]) -> tuple[list[str] | None, 
     if not tokens:
         lines.fail("expected element symbols")
     symbols: list[str] | None = None
+    names: list[str] = []
     if not _COUNT.match(tokens[0]):
         if any(is_number(token) for token in tokens):
             lines.fail("expected element symbols after three lattice vectors")
         # `Fe_pv` and `Ti/a1b2` name a POTCAR behind the element, `Ca2+` a charge.
         names = [without_charge(re.split(r"[_/]", token)[0]) for token in tokens]
-        symbols = [require_element(name, f"line {lines.number}") for name in names]
+        symbols = [require_element(_unnumbered(name), f"line {lines.number}") for name in names]
         tokens = lines.take("counts")
     if not tokens or not all(_COUNT.match(token) for token in tokens):
         lines.fail("expected whole numbers of atoms")
@@ -172,7 +174,26 @@ def _read_species(lines: _Lines, comment: list[str]) -> tuple[list[str] | None, 
         symbols = _species_of_comment(comment, counts)
     elif len(symbols) != len(counts):
         raise TextError("count_mismatch", f"{len(symbols)} species ({' '.join(symbols[:12])}), {len(counts)} counts")
+    elif names != symbols and not _numbers_agree(names, counts):
+        raise TextError("count_mismatch", f"species {quoted(' '.join(names))}, but counts {counts[:12]}")
     return symbols, counts
+
+
+def _unnumbered(name: str) -> str:
+    """`Ag` for `Ag2`; anything else as it is."""
+    symbol = name.rstrip("0123456789")
+    return symbol if is_element(symbol) else name
+
+
+def _numbers_agree(names: Sequence[str], counts: Sequence[int]) -> bool:
+    """Whether numbers behind the symbols are a formula of the counts (`Ag2 O1` and 4 2), or count the species of each
+    element (`O1 O2` and 2 2).
+    """
+    symbols = [_unnumbered(name) for name in names]
+    numbers = [int(name[len(symbol) :] or 1) for name, symbol in zip(names, symbols, strict=True)]
+    is_formula = all(number * counts[0] == count * numbers[0] for number, count in zip(numbers, counts, strict=True))
+    seen = [symbols[: at + 1].count(symbol) for at, symbol in enumerate(symbols)]
+    return is_formula or numbers == seen
 
 
 def _species_of_comment(comment: list[str], counts: list[int]) -> list[str] | None:

@@ -125,6 +125,15 @@ def test_ions_name_their_elements(ions):
     assert from_poscar(ROCKSALT.replace("Na Cl\n", f"{ions}\n")) == from_poscar(ROCKSALT)
 
 
+@pytest.mark.parametrize("species", ["Na1 Cl1", "Na4 Cl4", "Na2 Cl2"])
+def test_numbers_behind_species_may_be_a_formula_or_labels(species):
+    assert from_poscar(ROCKSALT.replace("Na Cl\n", f"{species}\n")) == from_poscar(ROCKSALT)
+
+
+def test_species_may_be_numbered_by_element():
+    assert from_poscar(ROCKSALT.replace("Na Cl\n4 4", "Na1 Na2 Cl1\n1 3 4")) == from_poscar(ROCKSALT)
+
+
 def test_coordinates_outside_the_cell_are_kept_as_written():
     structure = from_poscar(ROCKSALT.replace("0.0 0.0 0.5 Cl", "7.2 0.0 -1.5 Cl"))
     assert np.allclose(structure.frac_coords[-1], [7.2, 0, -1.5])
@@ -156,7 +165,8 @@ def test_selective_dynamics_and_velocities_are_dropped():
         ("4 4\n", "4 -4\n", "bad_poscar"),
         ("4 4\n", "4 999999999\n", "count_mismatch"),
         ("Na Cl\n", "Na Xx\n", "unknown_element"),
-        ("Na Cl\n", "Na1 Cl1\n", "unknown_element"),
+        ("Na Cl\n", "Na2 Cl1\n", "count_mismatch"),
+        ("Na Cl\n", "Na4 Cl\n", "count_mismatch"),
         ("0.5 0.0 0.0 Cl", "0.5 0.0 0.0 Br", "count_mismatch"),
         ("0.5 0.0 0.0 Cl", "0.5 nan 0.0 Cl", "not_finite"),
         ("0.5 0.0 0.0 Cl", "0.5 1e999 0.0 Cl", "not_finite"),
