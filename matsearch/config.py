@@ -27,6 +27,7 @@ from pydantic import (
 
 from matsearch.errors import ConfigError
 from matsearch.llm.base import find_backend
+from matsearch.llm.prices import Prices
 from matsearch.potential.base import FROM_FILE
 from matsearch.records import Direction
 from matsearch.relaxation.settings import RelaxSettings
@@ -97,14 +98,6 @@ def composition_elements(formula: str) -> set[str]:
 def unknown_symbols(symbols: set[str]) -> list[str]:
     """Symbols that are no element's."""
     return sorted(symbols - SYMBOLS)
-
-
-class Prices(Section):
-    """`prices` of an `[llm]`, in USD per million tokens."""
-
-    prompt: NonNegativeFloat
-    completion: NonNegativeFloat
-    cached: NonNegativeFloat | None = None
 
 
 class LLMSettings(Section):
@@ -403,9 +396,15 @@ def _with_absolute_paths(config: CampaignConfig, folder: Path) -> CampaignConfig
             "extra": [absolute_pattern(pattern) for pattern in extra],
         }
     )
+    prompts = config.search.prompts
+    if prompts is not None and (own := folder / Path(prompts).expanduser()).is_dir():
+        prompts = str(own)  # else a name of the package's
+    search = config.search.model_copy(update={"prompts": prompts})
     return config.model_copy(
-        update={"llm": llms, "objectives": objectives, "potential": potential, "reference": reference}
-    )
+        update={
+            "llm": llms, "objectives": objectives, "potential": potential, "reference": reference, "search": search
+        }
+    )  # fmt: skip
 
 
 def changeable_options(config: CampaignConfig) -> set[str]:

@@ -187,7 +187,7 @@ class Loop:
             if reply["key"] != (now := reply_key(prompt, backend.identity)):
                 raise self._diverged(parents.proposal, "prompt or model", reply["key"], now)
             asked.replies[position] = completion_of(reply)
-            self._ledger.add_reply(asked.replies[position].usage, config.llm[llm].prices)
+            self._ledger.add_reply(prompt, asked.replies[position], config.llm[llm].prices)
         return asked
 
     def _diverged(self, proposal: int, what: str, stored: Any, now: Any) -> StoreError:
