@@ -1,20 +1,23 @@
 """A crystal as one short line of tokens that is symmetric by construction.
 
-    crystal Na 1 Cl 1 : sg225 5.65 : Na 0 0 0 Cl 0 0 1/2 end
+    crystal Na 1 Cl 1 : sg225 5.65 : Na a Cl b end
+    crystal Ti 2 O 4 : sg136 4.59 2.96 : Ti a O f 37/120 end
 
 First the atoms of the primitive cell (elements from electropositive to electronegative), then the space group (ITA
 number, standard setting: unique axis b, hexagonal axes, origin choice 2) and those lattice parameters of the
-conventional cell that its crystal system leaves free (Å, then whole degrees), then one representative of every orbit:
-its element and fractional coordinates as reduced fractions of 120, a grid that holds 1/3, 1/4, 1/5, 1/6, 1/8 and 1/12.
+conventional cell that its crystal system leaves free (Å, then whole degrees), then every orbit: its element, its
+Wyckoff letter and the free coordinates of its representative, as reduced fractions of 120, a grid that holds 1/3, 1/4,
+1/5, 1/6, 1/8 and 1/12.
 
-Every token is in the closed `vocabulary()`. Reading expands each orbit with the operations of the space group, after a
-coordinate near a special position was moved onto it. The composition is stated and must agree with the orbits.
+Every token is in the closed `vocabulary()`. Reading expands each orbit with the operations of the space group. The
+composition is stated and must agree with the orbits, and an orbit must have as many atoms as its letter says.
 """
 
 from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -23,6 +26,7 @@ import numpy as np
 
 from matsearch.crystal.prototype import NEEDLE
 from matsearch.crystal.space_groups import Group, space_group
+from matsearch.crystal.wyckoff_positions import LETTERS, ON_POSITION, WyckoffPosition, wyckoff_positions
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -51,15 +55,13 @@ COUNTS = tuple(str(count) for count in range(1, MAX_COUNT + 1))
 _LOG_LENGTHS = np.log(np.array([float(text) for text in LENGTHS]))
 _COORDINATE_STEP = {text: step for step, text in enumerate(COORDINATES)}
 _ELEMENT_RANK = {symbol: rank for rank, symbol in enumerate(ELEMENTS)}
-# Two grid coordinates that should be (x, 2x) are off by up to 1.5 steps after rounding; what is nearer than that to
-# its own image sits on the symmetry element.
-SNAP = 1.5 / GRID + 1e-6
+_CODES_PER_ELEMENT = len(LETTERS) * GRID**3
 
 
 @cache
 def vocabulary() -> list[str]:
     """Every token a compact crystal can hold, in a fixed order."""
-    return ["crystal", ":", "end", *ELEMENTS, *COUNTS, *SPACE_GROUPS, *LENGTHS, *ANGLES, *COORDINATES]
+    return ["crystal", ":", "end", *ELEMENTS, *COUNTS, *SPACE_GROUPS, *LENGTHS, *ANGLES, *COORDINATES, *LETTERS]
 
 
 @cache
@@ -126,8 +128,8 @@ def encode(lattice: np.ndarray, frac_coords: np.ndarray, numbers: list[int]) -> 
     for symbol in sorted(counts, key=_ELEMENT_RANK.__getitem__):
         tokens += [symbol, str(counts[symbol])]
     tokens += [":", f"sg{dataset.number}", *_lattice_tokens(np.array(dataset.std_cell.basis), dataset.number), ":"]
-    for symbol, steps in _canonical_representatives(group, orbits):
-        tokens += [symbol, *(COORDINATES[step] for step in steps)]
+    for symbol, letter, steps in _canonical_orbits(dataset.number, group, orbits):
+        tokens += [symbol, letter, *(COORDINATES[step] for step in steps)]
     return " ".join([*tokens, "end"])
 
 
@@ -140,25 +142,44 @@ def _symbol(number: int) -> str:
     return symbol
 
 
-def _canonical_representatives(
-    group: Group, orbits: list[tuple[str, np.ndarray]]
-) -> list[tuple[str, tuple[int, int, int]]]:
-    """Element and grid steps of one atom per orbit, sorted: the smallest such list over all allowed origins."""
+def _canonical_orbits(
+    number: int, group: Group, orbits: list[tuple[str, np.ndarray]]
+) -> list[tuple[str, str, tuple[int, ...]]]:
+    """Element, letter and grid steps of every orbit, sorted: the smallest such list over all allowed origins."""
     ranks = np.array([_ELEMENT_RANK[symbol] for symbol, _ in orbits])
-    weights = np.array([GRID * GRID, GRID, 1])
-    best: tuple[tuple[int, ...], list[np.ndarray]] | None = None
+    best: tuple[int, ...] | None = None
     for turn, moves in group.views:
         seen = [(symbol, points @ turn.T) for symbol, points in orbits]
         shifts = _origins(group, seen, moves)
-        keys = [(_to_grid(points[None, :, :] + shifts[:, None, :]) @ weights).min(axis=1) for _, points in seen]
-        codes = np.sort(ranks[None, :] * GRID**3 + np.stack(keys, axis=1), axis=1)
-        index = min(range(len(shifts)), key=lambda index: tuple(codes[index]))
-        code = tuple(int(c) for c in codes[index])
-        if best is None or code < best[0]:
-            best = code, [_to_grid(points + shifts[index]) for _, points in seen]
+        keys = np.stack([_orbit_codes(number, points[None, :, :] + shifts[:, None, :]) for _, points in seen], axis=1)
+        codes = np.sort(ranks[None, :] * _CODES_PER_ELEMENT + keys, axis=1)
+        smallest = min(tuple(int(code) for code in row) for row in codes)
+        if best is None or smallest < best:
+            best = smallest
     assert best is not None
-    chosen = [(symbol, _resolvable(group, steps)) for (symbol, _), steps in zip(orbits, best[1], strict=True)]
-    return sorted(chosen, key=lambda pair: (_ELEMENT_RANK[pair[0]], pair[1]))
+    chosen = []
+    for code in best:
+        rank, rest = divmod(code, _CODES_PER_ELEMENT)
+        position = wyckoff_positions(number)[LETTERS[rest // GRID**3]]
+        steps = (rest // GRID**2 % GRID, rest // GRID % GRID, rest % GRID)[: len(position.free)]
+        _check_multiplicity(group, position, steps)
+        chosen.append((ELEMENTS[rank], position.letter, steps))
+    return chosen
+
+
+def _orbit_codes(number: int, points: np.ndarray) -> np.ndarray:
+    """[n] letter and grid steps of orbits [n, multiplicity, 3] as numbers that sort like them, each the smallest."""
+    codes = np.full(len(points), _CODES_PER_ELEMENT)
+    for rank, position in enumerate(wyckoff_positions(number).values()):
+        if position.multiplicity != points.shape[1]:
+            continue
+        values, away = position.values(points)
+        weights = np.array([GRID * GRID, GRID, 1])[: len(position.free)]
+        keys = rank * GRID**3 + _to_grid(values) @ weights
+        codes = np.minimum(codes, np.where(away < ON_POSITION, keys, _CODES_PER_ELEMENT).min(axis=1))
+    if (codes == _CODES_PER_ELEMENT).any():
+        raise ValueError(f"{points.shape[1]} equivalent atoms found on no Wyckoff position of sg{number}")
+    return codes
 
 
 def _origins(group: Group, orbits: list[tuple[str, np.ndarray]], moves: np.ndarray) -> np.ndarray:
@@ -178,14 +199,19 @@ def _to_grid(points: np.ndarray) -> np.ndarray:
     return steps
 
 
-def _resolvable(group: Group, steps: np.ndarray) -> tuple[int, int, int]:
-    """The smallest member of an orbit, [multiplicity, 3] in grid steps, that reads back with that multiplicity."""
-    for candidate in sorted({(int(x), int(y), int(z)) for x, y, z in steps}):
-        if len(group.orbit(group.snap(np.array(candidate) / GRID, SNAP))) == len(steps):
-            return candidate
-    raise ValueError(
-        f"{len(steps)} equivalent atoms lie nearer to a symmetry element than 1/{GRID} of an axis resolves"
-    )
+def _check_multiplicity(group: Group, position: WyckoffPosition, steps: Sequence[int]) -> None:
+    """Refuse free coordinates, in grid steps, with which the orbit is one of higher symmetry.
+
+    Raises:
+        ValueError: They are such.
+    """
+    found = int(group.multiplicity(position.point(np.array(steps) / GRID)))
+    if found != position.primitive_multiplicity:
+        values = " ".join(COORDINATES[step] for step in steps)
+        raise ValueError(
+            f"position {position.letter} has {position.primitive_multiplicity} atoms, at {values} only {found}: "
+            f"nearer to a symmetry element than 1/{GRID} of an axis resolves"
+        )
 
 
 def free_parameters(basis: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
@@ -239,13 +265,21 @@ def from_compact(line: str) -> Structure:
     lengths = [float(tokens.take(f"{n_lengths} lengths for sg{number}", LENGTHS)) for _ in range(n_lengths)]
     angles = [float(tokens.take(f"{n_angles} angles for sg{number}", ANGLES)[:-3]) for _ in range(n_angles)]
     tokens.expect(":")
-    group = space_group(number)
+    group, positions = space_group(number), wyckoff_positions(number)
+    taken: set[str] = set()
     symbols: list[str] = []
     points: list[np.ndarray] = []
     while tokens.next_is(_ELEMENT_RANK):
         symbol = tokens.take("an element", _ELEMENT_RANK)
-        steps = [_COORDINATE_STEP[tokens.take(f"a coordinate of {symbol}", _COORDINATE_STEP)] for _ in range(3)]
-        orbit = primitive_orbit(group, np.array(steps))
+        letter = tokens.take(f"a Wyckoff letter of sg{number} for {symbol}", positions)
+        if letter in taken:
+            raise ValueError(f"position {letter} of sg{number} is there once, but is taken twice")
+        position = positions[letter]
+        if position.is_single:
+            taken.add(letter)
+        what = f"{len(position.free)} free coordinates of {symbol} {letter}"
+        steps = [_COORDINATE_STEP[tokens.take(what, _COORDINATE_STEP)] for _ in position.free]
+        orbit = primitive_orbit(group, position, steps)
         symbols += [symbol] * len(orbit)
         points.extend(orbit)
     tokens.expect("end")
@@ -261,9 +295,14 @@ def from_compact(line: str) -> Structure:
     return Structure(lattice, symbols, np.array(points))
 
 
-def primitive_orbit(group: Group, steps: np.ndarray) -> np.ndarray:
-    """[n, 3] atoms of the primitive cell (its own fractional coordinates) made by one representative in grid steps."""
-    orbit = group.orbit(group.snap(steps / GRID, SNAP))
+def primitive_orbit(group: Group, position: WyckoffPosition, steps: Sequence[int]) -> np.ndarray:
+    """[n, 3] atoms of the primitive cell (its own fractional coordinates), from free coordinates in grid steps.
+
+    Raises:
+        ValueError: With these the orbit has fewer atoms than the position.
+    """
+    _check_multiplicity(group, position, steps)
+    orbit = group.orbit(position.point(np.array(steps) / GRID))
     reduced = orbit @ np.linalg.inv(group.primitive)
     bins = np.floor((reduced + 3.1415e-6) * 1e5).astype(np.int64) % 100_000
     _, first = np.unique(bins, axis=0, return_index=True)

@@ -16,6 +16,7 @@ from matsearch.crystal.wyckoff import (
     to_compact,
     vocabulary,
 )
+from matsearch.crystal.wyckoff_positions import wyckoff_positions
 
 PAIRS = list(product(("Li", "Na", "K", "Mg", "Ca", "Zn"), ("O", "S", "F", "Cl")))
 
@@ -118,13 +119,17 @@ def test_text_does_not_depend_on_cell_origin_orientation_or_order(prototype):
 
 
 def test_composition_is_that_of_the_primitive_cell_and_comes_first():
-    assert to_compact(rocksalt("Na", "Cl")) == "crystal Na 1 Cl 1 : sg225 5.32 : Na 0 0 0 Cl 0 0 1/2 end"
+    assert to_compact(rocksalt("Na", "Cl")) == "crystal Na 1 Cl 1 : sg225 5.32 : Na a Cl b end"
 
 
-def test_atom_near_a_special_position_is_read_as_on_it():
-    # Al on the threefold axis of Fd-3m would be 32e; a grid step beside 16d it must still be 16d.
-    line = "crystal Mg 2 Al 4 O 8 : sg227 8.17 : Mg 1/8 1/8 1/8 Al 1/2 1/2 61/120 O 4/15 4/15 4/15 end"
-    assert from_compact(line).composition.as_dict() == {"Mg": 2, "Al": 4, "O": 8}
+def test_only_free_coordinates_are_written():
+    assert to_compact(rutile("Ti", "O")) == "crystal Ti 2 O 4 : sg136 4.59 2.96 : Ti a O f 37/120 end"
+    assert to_compact(spinel("Mg", "O")).endswith(": Mg c Al b O e 17/120 end")
+
+
+def test_same_prototype_has_the_same_letters():
+    lines = [to_compact(spinel(a, x)) for a, x in PAIRS[:3]]
+    assert len({tuple(line.split(" : ")[2].split()[1::2]) for line in lines}) == 1
 
 
 def test_vocabulary_has_no_word_twice():
@@ -136,18 +141,28 @@ def test_vocabulary_has_no_word_twice():
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("crystal Na 1 Cl 1 : sg225 5.65 : Na 0 0 0", "line ends where 'end'"),
-        ("crystal Na 1 Cl 1 : sg225 5.65 : Na 0 0", "line ends where a coordinate of Na"),
+        ("crystal Na 1 Cl 1 : sg225 5.65 : Na a", "line ends where 'end'"),
+        ("crystal Na 2 O 4 : sg136 4.59 2.96 : Na a O f", "line ends where 1 free coordinates of O f"),
+        ("crystal Na 2 O 4 : sg136 4.59 2.96 : Na", "line ends where a Wyckoff letter of sg136 for Na"),
         ("crystal Na 1 Cl", "line ends where the count of Cl"),
         ("crystal", "no composition"),
         ("crystal Xx 1 : sg225 5.27 : end", "unknown token 'Xx'"),
-        ("crystal Na 1 : sg225 nan : Na 0 0 0 end", "unknown token 'nan'"),
-        ("crystal Na 2 Cl 1 : sg225 5.27 : Na 0 0 0 Cl 1/2 1/2 1/2 end", "orbits give Na1 Cl1, .* says Na2 Cl1"),
-        ("crystal Na 1 : sg225 5.27 : Na 0 0 0 Cl 1/2 1/2 1/2 end", "orbits give Na1 Cl1"),
-        ("crystal Na 1 : sg1 5.27 : Na 0 0 0 end", "expected 3 lengths for sg1, got ':'"),
-        ("crystal Na 1 : sg1 5.27 5.27 5.27 30deg 30deg 150deg : Na 0 0 0 end", "span no cell"),
-        ("crystal Na 1 : sg225 5.27 : Na 0 0 0 end end", "1 tokens after 'end'"),
-        ("crystal Na 1 Na 1 : sg225 5.27 : Na 0 0 0 end", "stated twice"),
+        ("crystal Na 1 : sg225 nan : Na a end", "unknown token 'nan'"),
+        ("crystal Na 2 Cl 1 : sg225 5.27 : Na a Cl b end", "orbits give Na1 Cl1, .* says Na2 Cl1"),
+        ("crystal Na 1 : sg225 5.27 : Na a Cl b end", "orbits give Na1 Cl1"),
+        ("crystal Na 2 : sg225 5.27 : Na a Na a end", "position a of sg225 is there once, but is taken twice"),
+        ("crystal Na 1 : sg225 5.27 : Na m end", "expected a Wyckoff letter of sg225 for Na, got 'm'"),
+        ("crystal Na 1 : sg225 5.27 : Na a 0 end", "expected 'end', got '0'"),
+        ("crystal Na 8 : sg225 5.27 : Na f 1/4 end", "position f has 8 atoms, at 1/4 only 2"),
+        ("crystal Na 2 Cl 1 : sg136 4.59 2.96 : Na f 0 Cl b end", "position f has 4 atoms, at 0 only 2"),
+        ("crystal Na 1 : sg1 5.27 : Na a 0 0 0 end", "expected 3 lengths for sg1, got ':'"),
+        ("crystal Na 1 : sg1 5.27 5.27 5.27 30deg 30deg 150deg : Na a 0 0 0 end", "span no cell"),
+        ("crystal Na 1 : sg225 5.27 : Na a end end", "1 tokens after 'end'"),
+        ("crystal Na 1 Na 1 : sg225 5.27 : Na a end", "stated twice"),
+        (
+            "crystal Na 1 Cl 1 : sg225 5.65 : Na 0 0 0 Cl 0 0 1/2 end",
+            "expected a Wyckoff letter of sg225 for Na, got '0'",
+        ),
         ("", "line ends where 'crystal'"),
     ],
 )
@@ -184,22 +199,16 @@ def test_lattice_of_every_space_group_keeps_its_operations(number):
     lengths = ["5.07", "6.12", "7.11"][:n_lengths]
     angles = {0: [], 1: ["100deg"], 3: ["80deg", "95deg", "100deg"]}[n_angles]
     head = " ".join([f"sg{number}", *lengths, *angles])
-    n_atoms = next(n for n in range(1, 25) if _reads(f"crystal Si {n} : {head} : Si 0 0 0 end"))
-    structure = from_compact(f"crystal Si {n_atoms} : {head} : Si 0 0 0 end")
+    first = list(wyckoff_positions(number).values())[0]
+    values = ["1/15", "7/24", "9/40"][: len(first.free)]
+    orbit = " ".join(["Si", first.letter, *values])
+    structure = from_compact(f"crystal Si {first.primitive_multiplicity} : {head} : {orbit} end")
     group = space_group(number)
     cell = np.linalg.inv(group.primitive) @ structure.lattice.matrix
     metric = cell @ cell.T
     for rotation in group.rotations:
         # Rotations act on fractional coordinates; an isometry keeps the metric tensor.
         np.testing.assert_allclose(rotation.T @ metric @ rotation, metric, atol=1e-6)
-
-
-def _reads(line):
-    try:
-        from_compact(line)
-    except ValueError:
-        return False
-    return True
 
 
 def test_start_of_a_line_is_found_in_a_text():

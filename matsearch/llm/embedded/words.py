@@ -3,18 +3,21 @@
 A prompt is one line of tokens, as the templates in `prompts/compact` render it:
 
     crossover <crystal> <crystal> from Li Mg O child
-    mutate <crystal> within 12 child
-    explore from Li Mg O within 12 child
-    predict K 1 Zn 1 F 3 child
+    mutate <crystal> within 12 stable child
+    explore from Li Mg O within 12 stable bulk7 child
+    predict K 1 Zn 1 F 3 stable child
 
-`from` lists the elements that the reply may hold, `within` the most atoms of its primitive cell.
+`from` lists the elements that the reply may hold, `within` the most atoms of its primitive cell. The words before
+`child` say what crystal is sought: how stable, how dense, how stiff. Any of them may be left out.
 """
 
 from __future__ import annotations
 
+import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import Any
 
 from matsearch.crystal.wyckoff import COUNTS, ELEMENTS, vocabulary
 
@@ -22,6 +25,14 @@ PAD = "<pad>"
 UNKNOWN = "<unk>"
 END = "end"
 TASKS = ("crossover", "mutate", "explore", "predict")
+STABILITIES = {"stable": 0.001, "nearly": 0.03, "metastable": 0.1, "unstable": float("inf")}
+"""Energy above the hull, in eV/atom, up to which each word holds."""
+DENSITIES = tuple(f"density{bin}" for bin in range(16))
+"""Mass density, in steps of 1 g/cm3; the last has no upper end."""
+BULK_MODULI = tuple(f"bulk{bin}" for bin in range(10))
+"""Bulk modulus, in steps of 40 GPa; the last has no upper end."""
+BULK_STEP_GPA = 40.0
+CONDITIONS = (*STABILITIES, *DENSITIES, *BULK_MODULI)
 
 _FORMULA = re.compile(r"(?:[A-Z][a-z]?\d*)+")
 _FORMULA_PART = re.compile(r"([A-Z][a-z]?)(\d*)")
@@ -30,7 +41,7 @@ _FORMULA_PART = re.compile(r"([A-Z][a-z]?)(\d*)")
 @cache
 def model_words() -> list[str]:
     """Every word of the model, in the order of its token ids; the padding is number 0."""
-    return [PAD, UNKNOWN, *vocabulary(), *TASKS, "from", "within", "child"]
+    return [PAD, UNKNOWN, *vocabulary(), *TASKS, "from", "within", "child", *CONDITIONS]
 
 
 @cache
@@ -77,3 +88,41 @@ def _formula_words(word: str) -> list[str]:
             )
     ordered = sorted(counts, key=ELEMENTS.index)
     return [token for symbol in ordered for token in (symbol, str(counts[symbol]))]
+
+
+def stability_word(energy_above_hull: float) -> str:
+    """The word for an energy above the hull in eV/atom."""
+    return next(word for word, limit in STABILITIES.items() if energy_above_hull <= limit)
+
+
+def density_word(g_per_cm3: float) -> str:
+    """The word for a mass density in g/cm3."""
+    return _bin(DENSITIES, g_per_cm3)
+
+
+def bulk_word(gpa: float) -> str:
+    """The word for a bulk modulus in GPa."""
+    return _bin(BULK_MODULI, gpa / BULK_STEP_GPA)
+
+
+def _bin(words: Sequence[str], value: float) -> str:
+    return words[min(max(int(value), 0), len(words) - 1)]
+
+
+def condition_words(objectives: Sequence[Mapping[str, Any]], seed: int) -> list[str]:
+    """What a prompt asks for, given the objectives of a campaign.
+
+    Always a stable crystal; for bulk modulus and density a word towards the wanted end, drawn from the outer third.
+
+    Args:
+        objectives: Mappings with `name` and `direction` (`min` or `max`); those of other properties have no words.
+        seed: Decides which of the words.
+    """
+    words, rng = ["stable"], random.Random(seed)
+    for families, choices in ((("density", "mass_density"), DENSITIES), (("bulk_modulus",), BULK_MODULI)):
+        for objective in objectives:
+            if objective["name"] in families:
+                third = len(choices) // 3
+                words.append(rng.choice(choices[-third:] if objective["direction"] == "max" else choices[:third]))
+                break
+    return words
