@@ -1,39 +1,38 @@
-"""The training corpus of the embedded model: crystals as compact text, and prompt -> reply examples made of them.
+"""The training corpus of the embedded model: crystals as compact text, with what is known of them.
 
-    crossover  two parents -> child    parents that together hold the child's elements: its prototype, its chemistry
-    mutate     one parent -> child     one element exchanged, or the same elements in another stoichiometry
-    explore    elements -> child       any subset of the elements listed
-    predict    composition -> child    reduced formula, or the atoms of the primitive cell
-
-Held out are all crystals that a split file does not tag as training data, all of a benchmark file without split tags
-and, to be on the safe side, every other crystal with the reduced formula of one of those.
+Two steps, each over several processes and resumable: which crystals are free to be trained on, and their text.
 """
 
 from __future__ import annotations
 
-import random
-from collections import defaultdict
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import gcd
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from matsearch.crystal.wyckoff import ELEMENTS, MAX_COUNT, encode
+from matsearch.crystal.wyckoff import encode, from_compact, vocabulary
 from matsearch.errors import InputError
-from matsearch.llm.embedded.words import prompt_words
-from matsearch.propose.templates import render
+from matsearch.training.chunks import map_chunks
+from matsearch.training.held_out import CRYSTAL_COLUMNS, HeldOut, read_held_out, read_parquet, structure_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-TRAINING_TAGS = frozenset({"mp20-train", "mp20-inferred-train"})
-MAX_ATOMS = 20
-MAX_PER_FORMULA = 4
-"""Polymorphs kept of one formula; beyond that a few elements (carbon has 95 entries) would flood the corpus."""
-TASK_WEIGHTS = {"crossover": 0.3, "mutate": 0.3, "explore": 0.25, "predict": 0.15}
+log = logging.getLogger(__name__)
+
+MAX_ATOMS = 24
+"""Of the cell as the data list it."""
+MAX_TOKENS = 100
+"""Of a text: those beyond are a few crystals of low symmetry that cost as much as the rest."""
+MAX_PER_FORMULA = 8
+"""Polymorphs kept of one formula, the lowest in energy; beyond that a few (carbon has 95) would flood the corpus."""
+MAX_ENERGY_ABOVE_HULL = 0.5
+"""eV/atom; what lies higher is no example of anything that is sought."""
+LABELS = ("energy_above_hull", "density", "bulk_modulus")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +44,18 @@ class Entry:
         formula: Reduced formula.
         counts: Atoms of each element in the primitive cell.
         space_group: ITA number.
+        energy_above_hull: eV/atom, by the potential of the reference; None where unknown.
+        density: Mass density, g/cm^3.
+        bulk_modulus: Voigt-Reuss-Hill average, GPa; None where unknown.
     """
 
     text: str
     formula: str
     counts: dict[str, int]
     space_group: int
+    energy_above_hull: float | None = None
+    density: float | None = None
+    bulk_modulus: float | None = None
 
     @property
     def elements(self) -> frozenset[str]:
@@ -63,192 +68,147 @@ class Entry:
         return self.space_group, tuple(sorted(self.counts.values())), len(self.text.split())
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """A parent as the templates see it."""
-
-    text: str
-    formula: str
-    energy_above_hull: float | None = None
-
-
-def held_out(paths: Sequence[Path]) -> tuple[set[str], set[str]]:
-    """Material ids and formulas that must not be trained on.
-
-    Args:
-        paths: Parquet files with `material_id` and `formula`; with a column `split` the rows tagged as training data
-            only are free, without one no row is.
-
-    Raises:
-        InputError: A file cannot be read or lacks the columns.
-    """
-    ids: set[str] = set()
-    formulas: set[str] = set()
-    for path in paths:
-        table = _read(path, ("material_id", "formula"))
-        if "split" in table:
-            table = table[[not set(tags) <= TRAINING_TAGS for tags in table["split"]]]
-        ids |= set(table["material_id"])
-        formulas |= set(table["formula"])
-    return ids, formulas
-
-
-def build_corpus(data: Path, splits: Sequence[Path], *, seed: int = 0) -> pd.DataFrame:
-    """Compact text of every crystal that may be trained on.
-
-    Args:
-        data: Parquet with `material_id`, `formula` (reduced), `n_atoms`, `lattice`, `species`, `frac_coords`.
-        splits: What is held out, see `held_out`.
-        seed: Order of the rows, and which polymorphs of a formula are kept.
-
-    Returns:
-        Columns `material_id`, `formula`, `text`. `.attrs["counts"]` says how many crystals each rule removed.
-
-    Raises:
-        InputError: A file cannot be read or lacks the columns.
-    """
-    from ase.data import atomic_numbers
-    from ase.geometry import cellpar_to_cell
-
-    table = _read(data, ("material_id", "formula", "n_atoms", "lattice", "species", "frac_coords"))
-    ids, formulas = held_out(splits)
-    counts = {"crystals in the data": len(table)}
-    table = table[table["n_atoms"] <= MAX_ATOMS]
-    counts[f"up to {MAX_ATOMS} atoms"] = len(table)
-    table = table[~table["material_id"].isin(ids)]
-    counts["not held out"] = len(table)
-    table = table[~table["formula"].isin(formulas)]
-    counts["formula not held out either"] = len(table)
-    table = table.sample(frac=1.0, random_state=seed)
-    table = table[table.groupby("formula").cumcount() < MAX_PER_FORMULA]
-    counts[f"at most {MAX_PER_FORMULA} of a formula"] = len(table)
-    rows, seen = [], set()
-    for row in table.itertuples():
-        numbers = [atomic_numbers[symbol] for symbol in row.species]
-        try:
-            text = encode(cellpar_to_cell(np.asarray(row.lattice, float)), _coordinates(row.frac_coords), numbers)
-        except ValueError:
-            continue  # outside the vocabulary: nothing that the model could write
-        if text not in seen:
-            seen.add(text)
-            rows.append((row.material_id, row.formula, text))
-    counts["in the vocabulary, distinct"] = len(rows)
-    import pandas as pd
-
-    corpus = pd.DataFrame(rows, columns=["material_id", "formula", "text"])
-    corpus.attrs["counts"] = counts
-    return corpus
-
-
-def _coordinates(flat: Any) -> np.ndarray:
-    return np.asarray(flat, dtype=float).reshape(-1, 3)
-
-
-def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    import pandas as pd
-
-    try:
-        table = pd.read_parquet(path)
-    except (OSError, ValueError) as err:
-        raise InputError(f"cannot read {path} as Parquet: {err}") from err
-    missing = [column for column in columns if column not in table]
-    if missing:
-        raise InputError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}")
-    return table
-
-
-def parse_entry(text: str, formula: str) -> Entry:
+def parse_entry(text: str, formula: str, **labels: float | None) -> Entry:
     """The corpus entry of a compact text."""
     composition, lattice, _ = text.split(" : ")
     words = composition.split()[1:]
     counts = {symbol: int(count) for symbol, count in zip(words[::2], words[1::2], strict=True)}
-    return Entry(text, formula, counts, int(lattice.split()[0][2:]))
+    return Entry(text, formula, counts, int(lattice.split()[0][2:]), **labels)
 
 
-class Examples:
-    """Draws prompt -> reply examples from a corpus."""
+def build_corpus(
+    data: Path,
+    splits: Sequence[Path],
+    out: Path,
+    *,
+    energies: pd.Series | None = None,
+    elasticity: Path | None = None,
+    processes: int = 1,
+) -> pd.DataFrame:
+    """Compact text of every crystal that may be trained on, kept in `OUT/corpus.parquet`.
 
-    def __init__(self, entries: Sequence[Entry], seed: int) -> None:
-        self._entries = list(entries)
-        self._random = random.Random(seed)
-        self._by_prototype: dict[Any, list[Entry]] = defaultdict(list)
-        self._by_elements: dict[frozenset[str], list[Entry]] = defaultdict(list)
-        self._by_element: dict[str, list[Entry]] = defaultdict(list)
-        for entry in self._entries:
-            self._by_prototype[entry.prototype].append(entry)
-            self._by_elements[entry.elements].append(entry)
-            for element in entry.elements:
-                self._by_element[element].append(entry)
+    Args:
+        data: Parquet with `material_id`, `formula` (reduced), `n_atoms`, `lattice`, `species`, `frac_coords`.
+        splits: What is held out, see `held_out.read_held_out`.
+        out: Folder of the result, and of what has been done so far.
+        energies: Energy above the hull in eV/atom by material id.
+        elasticity: Parquet of crystals with their bulk moduli `K_VRH_GPa`.
+        processes: How many work at once.
 
-    def draw(self, child: Entry) -> tuple[list[str], list[str]]:
-        """Words of a prompt, ending in `child`, and of the reply, for one crystal and a random task."""
-        task = self._random.choices(list(TASK_WEIGHTS), list(TASK_WEIGHTS.values()))[0]
-        parents: list[Entry] = []
-        if task == "mutate":
-            parents = self._mutation_parent(child)
-        elif task == "crossover":
-            parents = self._crossover_parents(child)
-        if not parents and task != "predict":
-            task = "explore"
-        variables = {
-            "parents": [Shown(parent.text, parent.formula) for parent in parents],
-            "elements": self._allowed_elements([child, *parents]),
-            "composition": self._composition(child) if task == "predict" else None,
-            "max_atoms": self._max_atoms(child),
-            "n_children": 1,
-        }
-        return prompt_words(render("compact", task, variables)), child.text.split()
+    Returns:
+        Columns `material_id`, `formula`, `text` and `LABELS`. How many crystals every rule removed is logged.
 
-    def _mutation_parent(self, child: Entry) -> list[Entry]:
-        kin = self._by_prototype[child.prototype]
-        if self._random.random() < 0.7:
-            for _ in range(40):
-                parent = self._random.choice(kin)
-                if len(parent.elements - child.elements) == 1:
-                    return [parent]
-        same_elements = [entry for entry in self._by_elements[child.elements] if entry is not child]
-        return [self._random.choice(same_elements)] if same_elements else []
+    Raises:
+        InputError: A file cannot be read or lacks the columns, or nothing is left to train on.
+    """
+    import pandas as pd
 
-    def _crossover_parents(self, child: Entry) -> list[Entry]:
-        kin = self._by_prototype[child.prototype]
-        for _ in range(40):
-            first = self._random.choice(kin)
-            missing = child.elements - first.elements
-            if first is child or first.elements == child.elements or len(missing) == len(child.elements):
+    path = out / "corpus.parquet"
+    if path.is_file():
+        return pd.read_parquet(path)
+    free_path = out / "free.parquet"
+    if free_path.is_file():
+        free = pd.read_parquet(free_path)
+    else:
+        free = _free_crystals(data, splits, out, energies, elasticity, processes)
+        free.to_parquet(free_path)
+    free = free.set_index("material_id", drop=False)
+    log.info("valid, and not a held-out crystal by StructureMatcher: %d", len(free))
+    # In no order, so that chunks take the same time.
+    free = free.sample(frac=1.0, random_state=0)
+    corpus = map_chunks(
+        _writer, free, out / "chunks", version=f"text {' '.join(vocabulary())}", processes=processes
+    ).drop_duplicates("text")
+    log.info("with a text of up to %d tokens that reads back, distinct: %d", MAX_TOKENS, len(corpus))
+    if corpus.empty:
+        raise InputError(f"no crystal of {data} may be trained on; check what is held out")
+    corpus.to_parquet(path)
+    return corpus
+
+
+def _free_crystals(
+    data: Path,
+    splits: Sequence[Path],
+    out: Path,
+    energies: pd.Series | None,
+    elasticity: Path | None,
+    processes: int,
+) -> pd.DataFrame:
+    """The crystals that are not held out and are valid, with their labels."""
+    table = read_parquet(data, (*CRYSTAL_COLUMNS, "n_atoms"))
+    log.info("in the data: %d crystals", len(table))
+    held_out = read_held_out(splits, table)
+    table = table[table["n_atoms"] <= MAX_ATOMS]
+    log.info("up to %d atoms: %d", MAX_ATOMS, len(table))
+    table = table[~table["material_id"].isin(set(held_out["material_id"]))]
+    log.info("not held out by id: %d", len(table))
+    table = table.set_index("material_id", drop=False)
+    table["energy_above_hull"] = np.nan if energies is None else energies.reindex(table.index)
+    table = table[~(table["energy_above_hull"] > MAX_ENERGY_ABOVE_HULL)].sort_values("energy_above_hull", kind="stable")
+    log.info("up to %s eV/atom above the hull: %d", MAX_ENERGY_ABOVE_HULL, len(table))
+    table = table[table.groupby("formula").cumcount() < MAX_PER_FORMULA]
+    log.info("at most %d of a formula: %d", MAX_PER_FORMULA, len(table))
+    # Crystals of one formula are compared with the same held-out ones: side by side, these are reduced once.
+    table = table.sort_values("formula", kind="stable")
+    stiff = None if elasticity is None else read_parquet(elasticity, (*CRYSTAL_COLUMNS, "K_VRH_GPa"))
+    held_out = held_out[held_out["formula"].isin(set(table["formula"]))]
+    version = f"free {data.name} {[path.name for path in splits]} {elasticity is not None} {energies is not None}"
+    work = partial(_Judge, held_out, stiff)
+    return map_chunks(work, table, out / "chunks", version=version, processes=processes)
+
+
+class _Judge:
+    """Leaves the rows that are free, and adds density and bulk modulus."""
+
+    def __init__(self, held_out: pd.DataFrame, elasticity: pd.DataFrame | None) -> None:
+        from matsearch.crystal.identity import KnownStructures
+
+        self._held_out = HeldOut(held_out)
+        self._stiff: KnownStructures[float] = KnownStructures()
+        if elasticity is not None:
+            for row in elasticity.itertuples():
+                self._stiff.add(float(row.K_VRH_GPa), partial(structure_of, row), row.formula)
+
+    def __call__(self, rows: pd.DataFrame) -> pd.DataFrame:
+        import pandas as pd
+
+        from matsearch.crystal.checks import check_structure
+
+        kept = []
+        for row in rows.itertuples(index=False):
+            structure = structure_of(row)
+            if check_structure(structure) is not None:
                 continue
-            second = self._chemistry_parent(child, missing)
-            if second is not None:
-                pair = [first, second]
-                self._random.shuffle(pair)
-                return pair
-        return []
-
-    def _chemistry_parent(self, child: Entry, missing: frozenset[str]) -> Entry | None:
-        """A crystal that holds the missing elements and, if there is one, nothing but elements of the child."""
-        rarest = min(missing, key=lambda element: len(self._by_element[element]))
-        found = None
-        for _ in range(30):
-            other = self._random.choice(self._by_element[rarest])
-            if other is child or not missing <= other.elements:
+            if self._held_out.holds(row.material_id, row.formula, structure):
                 continue
-            found = other
-            if other.elements <= child.elements:
-                break
-        return found
+            modulus = self._stiff.match_any(structure)
+            labels = {
+                "density": float(structure.density),
+                "bulk_modulus": modulus if modulus is not None and modulus > 0 else None,
+            }
+            kept.append({**row._asdict(), **labels})
+        return pd.DataFrame(kept, columns=[*rows.columns, "density", "bulk_modulus"]).astype({"bulk_modulus": float})
 
-    def _allowed_elements(self, shown: Sequence[Entry]) -> list[str] | None:
-        if self._random.random() < 0.4:
-            return None
-        allowed = set().union(*(entry.elements for entry in shown))
-        allowed |= set(self._random.sample(ELEMENTS, self._random.choice((0, 0, 1, 2, 4))))
-        listed = sorted(allowed)
-        self._random.shuffle(listed)
-        return listed
 
-    def _composition(self, child: Entry) -> str:
-        divisor = gcd(*child.counts.values()) if self._random.random() < 0.5 else 1
-        return "".join(f"{symbol}{count // divisor}" for symbol, count in child.counts.items())
+def _writer() -> Any:
+    return _write_texts
 
-    def _max_atoms(self, child: Entry) -> int | None:
-        n_atoms = sum(child.counts.values())
-        return self._random.randint(n_atoms, MAX_COUNT) if self._random.random() < 0.5 else None
+
+def _write_texts(rows: pd.DataFrame) -> pd.DataFrame:
+    """Compact texts, of the crystals that have one."""
+    import pandas as pd
+    from ase.data import atomic_numbers
+    from ase.geometry import cellpar_to_cell
+
+    kept = []
+    for row in rows.itertuples(index=False):
+        coords = np.asarray(row.frac_coords, dtype=float).reshape(-1, 3)
+        numbers = [atomic_numbers[symbol] for symbol in row.species]
+        try:
+            text = encode(cellpar_to_cell(np.asarray(row.lattice, float)), coords, numbers)
+            from_compact(text)
+        except ValueError:
+            continue  # outside the vocabulary: nothing that the model could write
+        if len(text.split()) <= MAX_TOKENS:
+            kept.append((row.material_id, row.formula, text, *(getattr(row, label) for label in LABELS)))
+    return pd.DataFrame(kept, columns=["material_id", "formula", "text", *LABELS]).astype(dict.fromkeys(LABELS, float))

@@ -1,11 +1,12 @@
 """Train the embedded model: a small Llama that writes compact crystals.
 
     python -m matsearch.training.language_model --data mp_structures.parquet \
-        --splits mp20_mpts52.parquet cspbench.parquet --out model --minutes 50
+        --splits mp20_mpts52.parquet cspbench.parquet --elasticity mp_binary_elasticity.parquet --out model --minutes 60
 
-The learning rate follows a cosine of the time used, so that training ends annealed at the time limit on any machine.
-Run again with the same `--out`, it goes on from the last checkpoint. `OUT/model` is what belongs into
-`matsearch/llm/embedded/weights`.
+Builds the corpus first, where `OUT` has none. The learning rate follows a cosine of the time used, so that training
+ends annealed at the time limit on any machine. Run again with the same `--out`, it goes on where it was interrupted, be
+it in the corpus or in the training. `OUT/model`, the model with the least loss on held-out formulas so far, is what
+belongs into `matsearch/llm/embedded/weights`.
 """
 
 from __future__ import annotations
@@ -14,30 +15,35 @@ import argparse
 import json
 import logging
 import math
+import multiprocessing
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
-from matsearch.errors import InputError
-from matsearch.llm.embedded.words import END, PAD, UNKNOWN, model_words
-from matsearch.training.corpus import Entry, Examples, build_corpus, parse_entry
+from matsearch.reference import load_reference
+from matsearch.training.batches import Batch, make_batches, reply_loss, weighted_loss
+from matsearch.training.corpus import LABELS, Entry, build_corpus, parse_entry
+from matsearch.training.examples import Examples
+from matsearch.training.model import export, make_model
+from matsearch.training.team import Team
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 log = logging.getLogger(__name__)
 
-HIDDEN, LAYERS, HEADS, INTERMEDIATE, MAX_TOKENS = 192, 4, 6, 512, 512
-BATCH_TOKENS = 4096
 PEAK_RATE = 2e-3
 WARMUP_STEPS = 150
-PROMPT_WEIGHT = 0.3
-"""Weight of a prompt's tokens in the loss: parents are crystals too, but the reply is what counts."""
+MEET_SECONDS = 10.0
 CHECKPOINT_SECONDS = 180
 N_VALIDATION = 400
+COUNTED = ("steps", "tokens", "reply_tokens")
+"""What `Progress` counts over all processes."""
 
 
 @dataclass
@@ -47,102 +53,9 @@ class Progress:
     seconds: float = 0.0
     steps: int = 0
     tokens: int = 0
+    reply_tokens: int = 0
     validation_loss: float | None = None
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Right-padded examples.
-
-    Attributes:
-        ids: [n, length] token ids.
-        weights: [n, length] weight of each token as a target; 0 for padding and the first token.
-    """
-
-    ids: Tensor
-    weights: Tensor
-
-
-def make_model() -> Any:
-    """An untrained model over `model_words()`, input and output embeddings tied."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    words = model_words()
-    config = LlamaConfig(
-        vocab_size=len(words),
-        hidden_size=HIDDEN,
-        intermediate_size=INTERMEDIATE,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=HEADS,
-        max_position_embeddings=MAX_TOKENS,
-        tie_word_embeddings=True,
-        pad_token_id=words.index(PAD),
-        bos_token_id=None,
-        eos_token_id=words.index(END),
-    )
-    return LlamaForCausalLM(config)
-
-
-def make_tokenizer() -> Any:
-    """One id for each whitespace-separated word of `model_words()`."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    ids = {word: number for number, word in enumerate(model_words())}
-    tokenizer = Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    # Without a decoder the words are joined with spaces, which is the text of a compact crystal.
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token=UNKNOWN, pad_token=PAD, eos_token=END, padding_side="left"
-    )
-
-
-def make_batches(examples: Sequence[tuple[list[str], list[str]]], rng: random.Random) -> Iterator[Batch]:
-    """Examples of like length together, about `BATCH_TOKENS` a batch with its padding, batches in random order."""
-    ids = {word: number for number, word in enumerate(model_words())}
-    kept = [pair for pair in examples if len(pair[0]) + len(pair[1]) <= MAX_TOKENS]
-    ordered = sorted(kept, key=lambda pair: len(pair[0]) + len(pair[1]))
-    groups: list[list[tuple[list[str], list[str]]]] = [[]]
-    for pair in ordered:
-        if (len(groups[-1]) + 1) * (len(pair[0]) + len(pair[1])) > BATCH_TOKENS:
-            groups.append([])
-        groups[-1].append(pair)
-    rng.shuffle(groups)
-    for group in groups:
-        length = max(len(prompt) + len(reply) for prompt, reply in group)
-        tokens = torch.full((len(group), length), ids[PAD])
-        weights = torch.zeros(len(group), length)
-        for row, (prompt, reply) in enumerate(group):
-            words = [*prompt, *reply]
-            tokens[row, : len(words)] = torch.tensor([ids[word] for word in words])
-            weights[row, 1 : len(prompt)] = PROMPT_WEIGHT
-            weights[row, len(prompt) : len(words)] = 1.0
-        yield Batch(tokens, weights)
-
-
-def weighted_loss(model: Any, batch: Batch) -> Tensor:
-    """Mean cross entropy in nats over the weighted tokens.
-
-    Padding stands to the right, where causal attention never looks back at it: no mask is needed.
-    """
-    logits = model(input_ids=batch.ids, use_cache=False).logits[:, :-1].float()
-    losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.ids[:, 1:].flatten(), reduction="none")
-    weights = batch.weights[:, 1:].flatten()
-    return (losses * weights).sum() / weights.sum()
-
-
-def reply_loss(model: Any, batches: Sequence[Batch]) -> float:
-    """Mean cross entropy in nats a token of the replies alone."""
-    total, n_tokens = 0.0, 0.0
-    model.eval()
-    with torch.no_grad():
-        for batch in batches:
-            only_replies = Batch(batch.ids, (batch.weights == 1.0).float())
-            n_replies = float(only_replies.weights[:, 1:].sum())
-            total += float(weighted_loss(model, only_replies)) * n_replies
-            n_tokens += n_replies
-    model.train()
-    return total / n_tokens
+    best_loss: float | None = None
 
 
 def split_validation(entries: Sequence[Entry], seed: int) -> tuple[list[Entry], list[Entry]]:
@@ -155,90 +68,145 @@ def split_validation(entries: Sequence[Entry], seed: int) -> tuple[list[Entry], 
     return training, [entry for entry in entries if entry.formula in chosen]
 
 
-def train(entries: Sequence[Entry], out: Path, minutes: float, *, seed: int = 0) -> Progress:
+def train(entries: Sequence[Entry], out: Path, minutes: float, *, seed: int = 0, processes: int = 1) -> Progress:
     """Train for a time, or go on with an interrupted training.
 
     Args:
         entries: The corpus.
-        out: Folder of `checkpoint.pt` and of the finished `model/`.
+        out: Folder of `checkpoint.pt` and of the best `model/` so far.
         minutes: Time of training in all, interruptions not counted.
         seed: Of the initial weights, the examples and their order.
+        processes: How many train side by side, see `Team`.
 
     Returns:
-        What was done; also in `OUT/model/training.json`.
+        What was done; what was done up to the best model is in `OUT/model/training.json`.
     """
-    torch.manual_seed(seed)
-    training, validation = split_validation(entries, seed)
-    model = make_model()
-    decayed = [p for p in model.parameters() if p.ndim >= 2]
-    others = [p for p in model.parameters() if p.ndim < 2]
-    groups = [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=PEAK_RATE, betas=(0.9, 0.95))
-    progress = _load_checkpoint(out, model, optimizer)
-    held = Examples(validation or training, seed + 1)
-    # Parents of the validation children come from the validation crystals alone.
-    held_batches = list(make_batches([held.draw(entry) for entry in validation], random.Random(seed)))
-    # A resumed training draws other examples than those it has already seen.
-    rng = random.Random(seed + progress.steps)
-    examples = Examples(training, seed + progress.steps)
-    limit, before, start, saved = minutes * 60.0, progress.seconds, time.monotonic(), time.monotonic()
-    while progress.seconds < limit:
-        drawn = [examples.draw(rng.choice(training)) for _ in range(2048)]
-        for batch in make_batches(drawn, rng):
-            rate = PEAK_RATE * min(1.0, (progress.steps + 1) / WARMUP_STEPS)
-            rate *= 0.5 * (1 + math.cos(math.pi * min(1.0, progress.seconds / limit)))
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            with torch.autocast("cpu", torch.bfloat16):
-                loss = weighted_loss(model, batch)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-            progress.steps += 1
-            progress.tokens += int((batch.weights > 0).sum())
-            progress.seconds = before + time.monotonic() - start
-            if progress.steps % 100 == 0:
-                log.info(
-                    "step %d  %.1f min  %.2f M tokens  rate %.1e  loss %.3f",
-                    progress.steps, progress.seconds / 60, progress.tokens / 1e6, rate, float(loss.detach()),
-                )  # fmt: skip
-            if time.monotonic() - saved > CHECKPOINT_SECONDS:
-                _save(out, model, optimizer, progress, held_batches)
-                saved = time.monotonic()
-            if progress.seconds >= limit:
-                break
-    _save(out, model, optimizer, progress, held_batches)
+    context = multiprocessing.get_context("spawn")
+    n_weights = sum(p.numel() for p in make_model().parameters())
+    team = Team(context, processes, n_weights, len(COUNTED) + 1)
+    arguments = (team, entries, out, minutes, seed)
+    others = [context.Process(target=_train_one, args=(rank, *arguments), daemon=True) for rank in range(1, processes)]
+    for other in others:
+        other.start()
+    progress = _train_one(0, *arguments)
+    for other in others:
+        other.join()
     return progress
 
 
-def _load_checkpoint(out: Path, model: Any, optimizer: torch.optim.Optimizer) -> Progress:
+def _train_one(rank: int, team: Team, entries: Sequence[Entry], out: Path, minutes: float, seed: int) -> Progress:
+    """The work of one process; the first also writes."""
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    training, validation = split_validation(entries, seed)
+    model = make_model()
+    optimizers = make_optimizers(model)
+    progress = _load_checkpoint(out, model, optimizers)
+    held = Examples(validation or training, seed + 1)
+    # Parents of the validation children come from the validation crystals alone.
+    held_batches = list(make_batches([held.draw_for(entry) for entry in validation], random.Random(seed)))
+    # A resumed training draws other examples than those it has already seen.
+    rng = random.Random(f"{seed} {progress.steps} {rank}")
+    examples = Examples(training, rng.getrandbits(32))
+    limit, before, start = minutes * 60.0, progress.seconds, time.monotonic()
+    met = saved = start
+    n_steps, counts = progress.steps // team.size, dict.fromkeys(COUNTED, 0)
+    while progress.seconds < limit:
+        for batch in make_batches([examples.draw() for _ in range(1024)], rng):
+            now = time.monotonic()
+            seconds = before + now - start
+            rate = PEAK_RATE * min(1.0, (n_steps + 1) / WARMUP_STEPS)
+            rate *= 0.5 * (1 + math.cos(math.pi * min(1.0, seconds / limit)))
+            _step(model, batch, optimizers, rate)
+            n_steps += 1
+            for name, count in zip(COUNTED, (1, batch.weights > 0, batch.weights == 1), strict=True):
+                counts[name] += int(torch.as_tensor(count).sum())
+            if now - met < MEET_SECONDS and seconds < limit:
+                continue
+            # All take the clock of the first, so that all stop together.
+            each = team.meet(rank, model, [*counts.values(), seconds])
+            met, progress.seconds = time.monotonic(), float(each[0, -1])
+            for name, count in zip(COUNTED, each[:, :-1].sum(dim=0).tolist(), strict=True):
+                setattr(progress, name, getattr(progress, name) + round(count))
+            counts = dict.fromkeys(COUNTED, 0)
+            if rank == 0 and (met - saved > CHECKPOINT_SECONDS or progress.seconds >= limit):
+                _save(out, model, optimizers, progress, held_batches)
+                saved = time.monotonic()
+            if progress.seconds >= limit:
+                break
+    return progress
+
+
+def _step(model: Any, batch: Batch, optimizers: Sequence[torch.optim.Optimizer], rate: float) -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = weighted_loss(model, batch)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def make_optimizers(model: Any) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside, which learns more from the same tokens, and AdamW for the words and the norms."""
+    inside = {name: p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name}
+    others = [p for name, p in model.named_parameters() if name not in inside]
+    return [
+        # Scaled so that one rate serves both.
+        torch.optim.Muon(inside.values(), lr=PEAK_RATE, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=PEAK_RATE, betas=(0.9, 0.95), weight_decay=0.0),
+    ]
+
+
+def _load_checkpoint(out: Path, model: Any, optimizers: Sequence[torch.optim.Optimizer]) -> Progress:
     path = out / "checkpoint.pt"
     if not path.is_file():
         return Progress()
     state = torch.load(path, weights_only=True)
     model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
+    for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(kept)
     return Progress(**state["progress"])
 
 
-def _save(out: Path, model: Any, optimizer: torch.optim.Optimizer, progress: Progress, held: Sequence[Batch]) -> None:
-    progress.validation_loss = reply_loss(model, held) if held else None
-    log.info("validation loss %s nats a reply token", progress.validation_loss)
+def _save(
+    out: Path,
+    model: Any,
+    optimizers: Sequence[torch.optim.Optimizer],
+    progress: Progress,
+    held: Sequence[Batch],
+) -> None:
+    """Write a checkpoint, and the model where it is the best so far."""
+    loss = progress.validation_loss = reply_loss(model, held) if held else None
+    is_best = loss is None or progress.best_loss is None or loss <= progress.best_loss
+    if is_best:
+        progress.best_loss = loss
+    log.info(
+        "%.1f min  %d steps  %.2f M tokens  validation loss %s nats a reply token, best %s",
+        progress.seconds / 60, progress.steps, progress.tokens / 1e6, loss, progress.best_loss,
+    )  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
-    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "progress": asdict(progress)}
+    state = {
+        "model": model.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+        "progress": asdict(progress),
+    }
     torch.save(state, out / "checkpoint.new")
     (out / "checkpoint.new").replace(out / "checkpoint.pt")
-    export(model, progress, out / "model")
+    if is_best:
+        export(model, out / "model")
+        (out / "model" / "training.json").write_text(json.dumps(asdict(progress), indent=2) + "\n")
 
 
-def export(model: Any, progress: Progress, folder: Path) -> None:
-    """Write weights (half precision), configuration, tokenizer and `training.json` into a folder."""
-    twin = make_model()
-    twin.load_state_dict(model.state_dict())
-    twin.half().save_pretrained(folder)
-    make_tokenizer().save_pretrained(folder)
-    (folder / "training.json").write_text(json.dumps(asdict(progress), indent=2) + "\n")
+def load_entries(corpus: pd.DataFrame) -> list[Entry]:
+    """The entries of a corpus as `build_corpus` gives it."""
+    columns = [corpus[label].astype(object).where(corpus[label].notna(), None) for label in LABELS]
+    return [
+        parse_entry(text, formula, **dict(zip(LABELS, labels, strict=True)))
+        for text, formula, *labels in zip(corpus["text"], corpus["formula"], *columns, strict=True)
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -246,34 +214,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Train the embedded model.")
     parser.add_argument("--data", type=Path, required=True, help="Parquet of crystals")
     parser.add_argument("--splits", type=Path, nargs="+", required=True, help="Parquet files that say what is held out")
+    parser.add_argument("--elasticity", type=Path, help="Parquet of crystals with their bulk moduli")
+    parser.add_argument("--potential", default="chgnet-0.3.0", help="whose reference says how stable the crystals are")
     parser.add_argument("--out", type=Path, required=True, help="folder of the corpus, the checkpoint and the model")
-    parser.add_argument("--minutes", type=float, default=50.0, help="time of training in all")
+    parser.add_argument("--minutes", type=float, default=60.0, help="time of training in all")
+    parser.add_argument("--processes", type=int, default=2, help="how many make the corpus, and train side by side")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     torch.set_num_threads(1)
-    train(load_entries(given.data, given.splits, given.out, given.seed), given.out, given.minutes, seed=given.seed)
-
-
-def load_entries(data: Path, splits: Sequence[Path], out: Path, seed: int) -> list[Entry]:
-    """The corpus, built once and kept in `OUT/corpus.parquet`.
-
-    Raises:
-        InputError: A file cannot be read, or nothing is left to train on.
-    """
-    import pandas as pd
-
-    path = out / "corpus.parquet"
-    if not path.is_file():
-        corpus = build_corpus(data, splits, seed=seed)
-        log.info("corpus: %s", corpus.attrs["counts"])
-        out.mkdir(parents=True, exist_ok=True)
-        corpus.to_parquet(path)
-    corpus = pd.read_parquet(path)
-    entries = [parse_entry(text, formula) for text, formula in zip(corpus["text"], corpus["formula"], strict=True)]
-    if not entries:
-        raise InputError(f"no crystal of {data} may be trained on; check --splits")
-    return entries
+    energies = load_reference(given.potential).phases.set_index("id")["energy_above_hull"]
+    corpus = build_corpus(
+        given.data,
+        given.splits,
+        given.out,
+        energies=energies,
+        elasticity=given.elasticity,
+        processes=given.processes,
+    )
+    train(load_entries(corpus), given.out, given.minutes, seed=given.seed, processes=given.processes)
 
 
 if __name__ == "__main__":
