@@ -14,6 +14,7 @@ from matsearch.llm.embedded.words import PAD, model_words
 from matsearch.training.model import MAX_TOKENS
 
 BATCH_TOKENS = 2048
+LENGTH_STEP = 8
 PROMPT_WEIGHT = 0.3
 """Weight of a prompt's tokens in the loss: parents are crystals too, but the reply is what counts."""
 
@@ -32,18 +33,21 @@ class Batch:
 
 
 def make_batches(examples: Sequence[tuple[list[str], list[str]]], rng: random.Random) -> Iterator[Batch]:
-    """Examples of like length together, about `BATCH_TOKENS` a batch with its padding, batches in random order."""
+    """Examples of like length together, about `BATCH_TOKENS` a batch with its padding, batches in random order.
+
+    Lengths are filled up to multiples of `LENGTH_STEP`: every shape costs time and memory for kernels of its own.
+    """
     ids = {word: number for number, word in enumerate(model_words())}
     kept = [pair for pair in examples if len(pair[0]) + len(pair[1]) <= MAX_TOKENS]
     ordered = sorted(kept, key=lambda pair: len(pair[0]) + len(pair[1]))
     groups: list[list[tuple[list[str], list[str]]]] = [[]]
     for pair in ordered:
-        if (len(groups[-1]) + 1) * (len(pair[0]) + len(pair[1])) > BATCH_TOKENS:
+        if (len(groups[-1]) + 1) * _padded_length(pair) > BATCH_TOKENS:
             groups.append([])
         groups[-1].append(pair)
     rng.shuffle(groups)
     for group in groups:
-        length = max(len(prompt) + len(reply) for prompt, reply in group)
+        length = _padded_length(group[-1])
         tokens = torch.full((len(group), length), ids[PAD])
         weights = torch.zeros(len(group), length)
         for row, (prompt, reply) in enumerate(group):
@@ -52,6 +56,10 @@ def make_batches(examples: Sequence[tuple[list[str], list[str]]], rng: random.Ra
             weights[row, 1 : len(prompt)] = PROMPT_WEIGHT
             weights[row, len(prompt) : len(words)] = 1.0
         yield Batch(tokens, weights)
+
+
+def _padded_length(pair: tuple[list[str], list[str]]) -> int:
+    return -(-(len(pair[0]) + len(pair[1])) // LENGTH_STEP) * LENGTH_STEP
 
 
 def weighted_loss(model: Any, batch: Batch) -> Tensor:
@@ -73,7 +81,8 @@ def reply_loss(model: Any, batches: Sequence[Batch]) -> float:
         for batch in batches:
             only_replies = Batch(batch.ids, (batch.weights == 1.0).float())
             n_replies = float(only_replies.weights[:, 1:].sum())
-            total += float(weighted_loss(model, only_replies)) * n_replies
+            with torch.autocast("cpu", torch.bfloat16):
+                total += float(weighted_loss(model, only_replies)) * n_replies
             n_tokens += n_replies
     model.train()
     return total / n_tokens

@@ -37,10 +37,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PEAK_RATE = 2e-3
+PEAK_RATE, MATRIX_PEAK_RATE = 3e-3, 1.5e-2
+"""Of AdamW and of Muon, see `make_optimizers`."""
 WARMUP_STEPS = 150
-MEET_SECONDS = 10.0
-CHECKPOINT_SECONDS = 180
+MEET_SECONDS = 30.0
+CHECKPOINT_SECONDS = 240
 N_VALIDATION = 400
 COUNTED = ("steps", "tokens", "reply_tokens")
 """What `Progress` counts over all processes."""
@@ -115,9 +116,8 @@ def _train_one(rank: int, team: Team, entries: Sequence[Entry], out: Path, minut
         for batch in make_batches([examples.draw() for _ in range(1024)], rng):
             now = time.monotonic()
             seconds = before + now - start
-            rate = PEAK_RATE * min(1.0, (n_steps + 1) / WARMUP_STEPS)
-            rate *= 0.5 * (1 + math.cos(math.pi * min(1.0, seconds / limit)))
-            _step(model, batch, optimizers, rate)
+            warm = min(1.0, (n_steps + 1) / WARMUP_STEPS)
+            _step(model, batch, optimizers, warm * 0.5 * (1 + math.cos(math.pi * min(1.0, seconds / limit))))
             n_steps += 1
             for name, count in zip(COUNTED, (1, batch.weights > 0, batch.weights == 1), strict=True):
                 counts[name] += int(torch.as_tensor(count).sum())
@@ -137,14 +137,15 @@ def _train_one(rank: int, team: Team, entries: Sequence[Entry], out: Path, minut
     return progress
 
 
-def _step(model: Any, batch: Batch, optimizers: Sequence[torch.optim.Optimizer], rate: float) -> None:
+def _step(model: Any, batch: Batch, optimizers: Sequence[torch.optim.Optimizer], share: float) -> None:
+    """One step at a share of the peak rates."""
     with torch.autocast("cpu", torch.bfloat16):
         loss = weighted_loss(model, batch)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = share * group["peak"]
         optimizer.step()
         optimizer.zero_grad()
 
@@ -153,10 +154,10 @@ def make_optimizers(model: Any) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside, which learns more from the same tokens, and AdamW for the words and the norms."""
     inside = {name: p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name}
     others = [p for name, p in model.named_parameters() if name not in inside]
+    first = {"params": list(inside.values()), "peak": MATRIX_PEAK_RATE}
     return [
-        # Scaled so that one rate serves both.
-        torch.optim.Muon(inside.values(), lr=PEAK_RATE, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(others, lr=PEAK_RATE, betas=(0.9, 0.95), weight_decay=0.0),
+        torch.optim.Muon([first], lr=MATRIX_PEAK_RATE, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW([{"params": others, "peak": PEAK_RATE}], lr=PEAK_RATE, betas=(0.9, 0.95), weight_decay=0.0),
     ]
 
 
