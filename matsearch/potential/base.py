@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 POTENTIALS = {
     "chgnet-0.3.0": "matsearch.potential.chgnet:chgnet_030",
     "chgnet-r2scan": "matsearch.potential.chgnet:chgnet_r2scan",
+    "pqeq": "matsearch.potential.longrange.pqeq:pqeq",
+    "pqeq-generic": "matsearch.potential.longrange.pqeq:pqeq_generic",
+    "pqeq-refitted": "matsearch.potential.longrange.pqeq:pqeq_refitted",
     "sevennet-0": "matsearch.potential.adapters.sevennet:sevennet_0",
 }
 FROM_FILE = {"mace": "matsearch.potential.adapters.mace:mace"}
@@ -37,6 +40,7 @@ class Potential(ABC):
         energy_references: Composition energy of each element by symbol, in eV/atom, where the energy is a network's
             plus those, fitted so that the network's part is small for every crystal (not energies of free atoms);
             None otherwise. `matsearch.potential.domain` holds the network's part to a floor.
+        not_finite: What it means where an energy is NaN.
     """
 
     name: str
@@ -44,6 +48,7 @@ class Potential(ABC):
     elements: frozenset[str]
     device: str
     energy_references: dict[str, float] | None = None
+    not_finite: str = "the energy is not finite"
 
     @abstractmethod
     def predict(self, structures: Sequence[Structure]) -> list[Prediction]:

@@ -1,0 +1,321 @@
+"""Charges and shells of minimal energy: Newton's method on crystals side by side.
+
+The energy of polarizable charge equilibration at charges q and shell displacements s is
+
+    E = sum(chi q + eta q²/2 + K |s|²/2 + Z F.s) + sum over k of w |S(k)|² - own,
+    S(k) = sum f(k) [(q + Z) exp(ik.r) - Z exp(ik.(r + s))],   f = exp(-k²/4a),
+    own  = sum[((q + Z)² + Z²) J/2 - Z (q + Z) φ(|s|)],   φ(s) = C erf(sqrt(a/2) s)/s,   J = φ(0),
+
+with a core of charge q + Z at r and a shell of charge -Z at r + s, both Gaussians of exponent a, and an electric field F.
+Its first and second derivatives in q and s are written out here, so that a step costs a matrix product and a Cholesky
+factorisation. The total charge is held by a reflection that turns (1, 1, ..., 1) of the charges into one coordinate,
+which is then left alone: the rest are the neutral variations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from matsearch.potential.longrange.ewald import COULOMB, wave_vectors
+
+TOLERANCE = 1e-10
+"""Largest slope left: eV per e against the common potential, and eV/Å of a shell."""
+MAX_FACTORS = 12
+"""Second derivatives are computed this often at most; two suffice for what is far from a catastrophe."""
+STEPS_A_FACTOR = 6
+LONGEST = 0.3
+"""Å; no shell moves further in one step. Shells of real crystals end within 0.1 Å."""
+
+
+@dataclass(frozen=True, eq=False)
+class Terms:
+    """What the energy of crystals side by side is made of.
+
+    Attributes:
+        fractional: [n_block, n, 3] positions in lattice vectors.
+        cells: [n_block, 3, 3] in Å.
+        integers: [n_block, n_waves, 3] the waves in reciprocal lattice vectors.
+        waves: [n_block, n_waves] which of them are no pads.
+        mask: [n_block, n] which atoms are no pads.
+        chi: [n_block, n] electronegativity in eV/e, with the potential of a field where charge can follow it.
+        eta: [n_block, n] hardness in eV/e².
+        spring: [n_block, n] K in eV/Å².
+        shell: [n_block, n] Z in e, charge of the core that balances the shell; zero for an atom without shell.
+        exponent: [n_block, n] a in Å^-2.
+        field: [n_block, 3] on the shells, in V/Å.
+    """
+
+    fractional: Tensor
+    cells: Tensor
+    integers: Tensor
+    waves: Tensor
+    mask: Tensor
+    chi: Tensor
+    eta: Tensor
+    spring: Tensor
+    shell: Tensor
+    exponent: Tensor
+    field: Tensor
+
+    def detached(self) -> Terms:
+        """The same numbers without their history."""
+        return Terms(**{name: value.detach() for name, value in vars(self).items()})
+
+
+def energy(terms: Terms, charges: Tensor, shells: Tensor) -> Tensor:
+    """[n_block] in eV at charges [n_block, n] (e) and shell displacements [n_block, n, 3] (Å), differentiable."""
+    mask = terms.mask
+    k, weights = wave_vectors(terms.cells, terms.integers, terms.waves)
+    phases = 2 * torch.pi * terms.integers @ terms.fractional.mT
+    moved = phases + k @ shells.mT
+    damping = torch.exp(-0.25 * k.square().sum(2)[:, :, None] / terms.exponent[:, None, :])
+    shell = terms.shell * mask
+    core = charges * mask + shell
+    real = (damping * (core[:, None] * phases.cos() - shell[:, None] * moved.cos())).sum(2)
+    imaginary = (damping * (core[:, None] * phases.sin() - shell[:, None] * moved.sin())).sum(2)
+    waves = (weights * (real.square() + imaginary.square())).sum(1)
+    squares = shells.square().sum(2)
+    half = 0.5 * terms.exponent
+    itself = 2 * COULOMB * (half / torch.pi).sqrt()
+    own = 0.5 * (core.square() + shell.square()) * itself - shell * core * itself * boys(half * squares, 0)
+    of_atoms = charges * terms.chi + 0.5 * terms.eta * charges.square() + 0.5 * terms.spring * squares - own
+    of_atoms = of_atoms + terms.shell * (shells * terms.field[:, None]).sum(2)
+    return waves + (of_atoms * mask).sum(1)
+
+
+def boys(x: Tensor, order: int) -> Tensor:
+    """Boys' function F_m(x), the integral of t^2m exp(-x t²) from 0 to 1, for x >= 0; dF_m/dx = -F_(m+1).
+
+    erf(sqrt(x))/sqrt(x) is 2/sqrt(π) F_0(x), without the trouble at x = 0.
+    """
+    values: Tensor = _Boys.apply(x, order)
+    return values
+
+
+class _Boys(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, order: int) -> Tensor:  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(x)
+        ctx.order = order
+        small = x.clamp(max=1.0)
+        series, power = torch.zeros_like(x), torch.ones_like(x)
+        for n in range(20):  # 1/20! at x = 1
+            series = series + power / (2 * (order + n) + 1)
+            power = power * -small / (n + 1)
+        large = x.clamp(min=1.0)
+        upward = 0.5 * (torch.pi / large).sqrt() * torch.erf(large.sqrt())
+        for m in range(order):
+            upward = ((2 * m + 1) * upward - torch.exp(-large)) / (2 * large)
+        return torch.where(x < 1, series, upward)
+
+    @staticmethod
+    def backward(ctx, slope: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def]
+        (x,) = ctx.saved_tensors
+        return -slope * boys(x, ctx.order + 1), None
+
+
+@dataclass(frozen=True, eq=False)
+class Equilibrated:
+    """The minimum for crystals side by side; without history.
+
+    Attributes:
+        charges: [n_block, n] in e.
+        shells: [n_block, n, 3] in Å.
+        unstable: [n_block] whether second derivatives were not positive.
+        unfinished: [n_block] whether slopes above `TOLERANCE` were left.
+        inverse: Applies the inverse of the second derivatives on neutral variations to slopes in charges and shells,
+            [n_block, n] and [n_block, n, 3]. Differentiable (it is linear).
+    """
+
+    charges: Tensor
+    shells: Tensor
+    unstable: Tensor
+    unfinished: Tensor
+    inverse: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+@torch.no_grad()
+def equilibrate(terms: Terms, total_charges: Tensor) -> Equilibrated:
+    """Charges and shells at which the energy is stationary at a given total charge of each crystal ([n_block], e).
+
+    A crystal whose second derivatives are not positive on neutral variations is told (`unstable`), and its charges are
+    of no use. They are tested where the charges and shells are, to the last Newton step.
+    """
+    system = _System(terms.detached())
+    counts = terms.mask.sum(1)
+    charges = terms.mask * (total_charges / counts)[:, None]
+    shells = torch.zeros_like(terms.fractional)
+    # The charges alone first: without them no shell feels anything.
+    slopes, _ = system.slopes(charges, shells)
+    factor, failed = system.factor_of_charges()
+    charges = charges - system.solve(factor, slopes)
+    unstable, unfinished = failed, torch.ones_like(failed)
+    for _ in range(MAX_FACTORS):
+        factor, failed = system.factor(charges, shells)
+        unstable = failed
+        before = torch.full_like(total_charges, torch.inf)
+        for _ in range(STEPS_A_FACTOR):
+            of_charges, of_shells = system.slopes(charges, shells)
+            left = system.largest(of_charges, of_shells)
+            unfinished = ~(left < TOLERANCE)
+            # Without second derivatives at the solution itself none is known to be a minimum.
+            todo = unfinished & ~unstable
+            if not bool(todo.any()) or bool((left > 0.3 * before)[todo].all()):
+                break
+            before = left
+            moved, step = system.unpack(system.solve(factor, system.pack(of_charges, of_shells)))
+            length = torch.linalg.vector_norm(step, dim=2).amax(1)
+            shorter = (LONGEST / length.clamp(min=1e-30)).clamp(max=1.0)
+            shorter = torch.where(unstable, 0.0, shorter)
+            charges, shells = charges - shorter[:, None] * moved, shells - shorter[:, None, None] * step
+        if not bool((unfinished & ~unstable).any()):
+            break
+    factor, unstable = system.factor(charges, shells)
+
+    def inverse(of_charges: Tensor, of_shells: Tensor) -> tuple[Tensor, Tensor]:
+        return system.unpack(system.solve(factor, system.pack(of_charges, of_shells)))
+
+    return Equilibrated(charges, shells, unstable, unfinished, inverse)
+
+
+class _System:
+    """First and second derivatives of the energy in q and s, packed as [q, s_x, s_y, s_z] of n atoms each."""
+
+    def __init__(self, terms: Terms) -> None:
+        self.terms = terms
+        self.n = terms.mask.shape[1]
+        self.k, self.weights = wave_vectors(terms.cells, terms.integers, terms.waves)
+        phases = 2 * torch.pi * terms.integers @ terms.fractional.mT
+        self.phases = phases
+        damping = torch.exp(-0.25 * self.k.square().sum(2)[:, :, None] / terms.exponent[:, None, :])
+        self.damping = damping * terms.mask[:, None]
+        # exp(ik.r), damped: real and imaginary part one below the other.
+        self.core_waves = torch.cat([self.damping * phases.cos(), self.damping * phases.sin()], 1)
+        self.twice = 2 * self.weights[:, None, :].expand(-1, 2, -1).flatten(1)
+        self.shell = terms.shell * terms.mask
+        self.half = 0.5 * terms.exponent
+        self.itself = 2 * COULOMB * (self.half / torch.pi).sqrt()
+        # The reflection 1 - u u^T that turns (1, ..., 1)/sqrt(n) into (1, 0, ..., 0).
+        u = terms.mask.to(damping.dtype)
+        u = u / u.sum(1, keepdim=True).sqrt()
+        u[:, 0] -= 1
+        norm = torch.linalg.vector_norm(u, dim=1, keepdim=True)
+        self.u = torch.where(norm > 1e-8, 2**0.5 * u / norm.clamp(min=1e-8), 0.0)
+        has_shell = (terms.spring > 0) & (terms.shell > 0) & terms.mask
+        free = terms.mask.clone()
+        free[:, 0] = False  # the total charge
+        self.free = torch.cat([free, has_shell, has_shell, has_shell], 1)
+
+    def pack(self, of_charges: Tensor, of_shells: Tensor) -> Tensor:
+        """[n_block, 4n] from [n_block, n] and [n_block, n, 3]."""
+        return torch.cat([of_charges, of_shells.mT.flatten(1)], 1)
+
+    def unpack(self, packed: Tensor) -> tuple[Tensor, Tensor]:
+        """The inverse of `pack`."""
+        return packed[:, : self.n], packed[:, self.n :].unflatten(1, (3, self.n)).mT
+
+    def largest(self, of_charges: Tensor, of_shells: Tensor) -> Tensor:
+        """[n_block] the largest slope along a neutral variation of a charge or a component of a shell."""
+        packed = self._reflected(self.pack(of_charges, of_shells))
+        return torch.where(self.free, packed, 0).abs().amax(1)
+
+    def slopes(self, charges: Tensor, shells: Tensor) -> tuple[Tensor, Tensor]:
+        """dE/dq, [n_block, n] in eV/e, and dE/ds, [n_block, n, 3] in eV/Å."""
+        terms, shell = self.terms, self.shell
+        core = charges * terms.mask + shell
+        shell_waves = self._shell_waves(shells)
+        weighted = self.twice * self._structure_factor(core, shell_waves)
+        potential = torch.bmm(weighted[:, None], self.core_waves)[:, 0]
+        real, imaginary = weighted.chunk(2, 1)
+        turned = torch.cat([-imaginary, real], 1)[:, :, None] * self.k.repeat(1, 2, 1)
+        push = torch.bmm(shell_waves.mT, turned) * shell[:, :, None]
+        x = self.half * shells.square().sum(2)
+        f0, f1 = boys(x, 0), boys(x, 1)
+        # φ(s) = J F_0(a s²/2), so that grad φ = -J F_1 a s.
+        gradient = -(self.itself * f1 * terms.exponent)[:, :, None] * shells
+        of_charges = terms.chi + terms.eta * charges + potential - core * self.itself + shell * self.itself * f0
+        of_shells = terms.spring[:, :, None] * shells + push + (shell * core)[:, :, None] * gradient
+        of_shells = of_shells + terms.shell[:, :, None] * terms.field[:, None]
+        return of_charges * terms.mask, of_shells * terms.mask[:, :, None]
+
+    def factor_of_charges(self) -> tuple[Tensor, Tensor]:
+        """Cholesky factor of d²E/dq² on neutral variations where the shells are at rest, and which have none."""
+        terms = self.terms
+        matrix = torch.bmm(self.core_waves.mT, self.twice[:, :, None] * self.core_waves)
+        matrix.diagonal(dim1=1, dim2=2).add_(terms.eta - self.itself)
+        return self._factor(matrix)
+
+    def factor(self, charges: Tensor, shells: Tensor) -> tuple[Tensor, Tensor]:
+        """Cholesky factor of the second derivatives on neutral variations, and which crystals have none."""
+        terms, n, shell = self.terms, self.n, self.shell
+        core = charges * terms.mask + shell
+        shell_waves = self._shell_waves(shells)
+        real, imaginary = (shell[:, None] * shell_waves).chunk(2, 1)
+        # dS/ds = -Z f ik exp(ik.(r + s)), real and imaginary part one below the other.
+        columns = [self.core_waves]
+        for axis in range(3):
+            along = self.k[:, :, axis, None]
+            columns.append(torch.cat([imaginary * along, -real * along], 1))
+        slopes = torch.cat(columns, 2)
+        matrix = torch.bmm(slopes.mT, self.twice[:, :, None] * slopes)
+        weighted = self.twice * self._structure_factor(core, shell_waves)
+        moments = (weighted[:, :, None] * shell_waves * shell[:, None]).unflatten(1, (2, -1)).sum(1)
+        x = self.half * shells.square().sum(2)
+        f1, f2 = boys(x, 1), boys(x, 2)
+        scale = self.itself * terms.exponent
+        matrix[:, :n, :n].diagonal(dim1=1, dim2=2).add_(terms.eta - self.itself)
+        for a in range(3):
+            rows = slice((a + 1) * n, (a + 2) * n)
+            mixed = -shell * scale * f1 * shells[:, :, a]
+            matrix[:, :n, rows].diagonal(dim1=1, dim2=2).add_(mixed)
+            matrix[:, rows, :n].diagonal(dim1=1, dim2=2).add_(mixed)
+            for b in range(3):
+                # grad grad φ = J a (a F_2 s s - F_1)
+                curved = shell * core * scale * terms.exponent * f2 * shells[:, :, a] * shells[:, :, b]
+                if a == b:
+                    curved = curved + terms.spring - shell * core * scale * f1
+                kk = self.k[:, :, a] * self.k[:, :, b]
+                curved = curved + torch.bmm(kk[:, None], moments)[:, 0]
+                matrix[:, rows, (b + 1) * n : (b + 2) * n].diagonal(dim1=1, dim2=2).add_(curved)
+        return self._factor(matrix)
+
+    def solve(self, factor: Tensor, slopes: Tensor) -> Tensor:
+        """What a Newton step takes off, from slopes; differentiable in the slopes."""
+        free = self.free[:, : factor.shape[1]]
+        kept = torch.where(free, self._reflected(slopes), 0)
+        step = torch.cholesky_solve(kept[:, :, None], factor)[:, :, 0]
+        return self._reflected(torch.where(free, step, 0))
+
+    def _factor(self, matrix: Tensor) -> tuple[Tensor, Tensor]:
+        """Cholesky factor with rows of the identity for what is not free; of the identity where there is none."""
+        n, u = self.n, self.u
+        matrix[:, :n] -= u[:, :, None] * torch.bmm(u[:, None], matrix[:, :n])
+        matrix[:, :, :n] -= torch.bmm(matrix[:, :, :n], u[:, :, None]) * u[:, None]
+        free = self.free[:, : matrix.shape[1]]
+        identity = torch.eye(matrix.shape[1], dtype=matrix.dtype, device=matrix.device)
+        matrix = torch.where(free[:, :, None] & free[:, None, :], matrix, identity)
+        factor, info = torch.linalg.cholesky_ex(matrix)
+        failed = (info != 0) | ~torch.isfinite(factor).all((1, 2))
+        return torch.where(failed[:, None, None], identity, factor), failed
+
+    def _reflected(self, packed: Tensor) -> Tensor:
+        """(1 - u u^T) on the charges."""
+        charges = packed[:, : self.n]
+        charges = charges - self.u * (self.u * charges).sum(1, keepdim=True)
+        return torch.cat([charges, packed[:, self.n :]], 1)
+
+    def _shell_waves(self, shells: Tensor) -> Tensor:
+        """[n_block, 2 n_waves, n] exp(ik.(r + s)), damped."""
+        moved = self.phases + self.k @ shells.mT
+        return torch.cat([self.damping * moved.cos(), self.damping * moved.sin()], 1)
+
+    def _structure_factor(self, core: Tensor, shell_waves: Tensor) -> Tensor:
+        """[n_block, 2 n_waves]."""
+        return (
+            torch.bmm(self.core_waves, core[:, :, None])[:, :, 0]
+            - torch.bmm(shell_waves, self.shell[:, :, None])[:, :, 0]
+        )
