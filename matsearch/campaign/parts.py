@@ -18,7 +18,8 @@ from matsearch.llm.base import Backend, load_backend
 from matsearch.objectives.base import Objective, ObjectiveContext, load_objective
 from matsearch.potential.base import Potential, load_potential
 from matsearch.propose.proposer import Proposer, Space
-from matsearch.records import Relaxed, content_hash
+from matsearch.propose.templates import Templates
+from matsearch.records import Rejection, Relaxed, content_hash
 from matsearch.reference.known import Phase, Reference, load_reference
 from matsearch.relaxation.relaxer import protocol
 from matsearch.search import Goal
@@ -83,7 +84,11 @@ class Parts:
             for goal in goals
             if goal.name != HULL
         )
-        proposer = Proposer(space, sought, config.search.show, config.search.show_scores, config.seed)
+        search = config.search
+        templates = Templates(search.prompts)
+        proposer = Proposer(space, sought, search.show, search.show_scores, config.seed, templates)
+        for style in sorted({backend.style for backend in backends}):
+            proposer.check(style)
         return cls(config, backends, proposer, potential, reference, objectives, goals, protocol(config.relax))
 
     def with_phases(self, settled: Sequence[tuple[str, Relaxed]], unsettled: Sequence[tuple[str, Structure]]) -> Parts:
@@ -126,6 +131,17 @@ class Parts:
                 f"{', '.join(sorted(self.reference.elements))}"
             )
         return phases
+
+    def decomposition(self, structure: Structure) -> dict[str, float]:
+        """What a crystal competes with: formula of a known phase to its share of the atoms, rounded.
+
+        Empty where there is no hull, or none that counts: under pressure, or where prompts tell no energies.
+        """
+        if self.reference is None or self.config.relax.pressure_gpa or not self.config.search.show_scores:
+            return {}
+        found = self.reference.decomposition(structure.composition)
+        # Rounded, so that the last bits of a linear programme cannot change a prompt.
+        return {} if isinstance(found, Rejection) else {formula: round(share, 3) for formula, share in found.items()}
 
     def close(self) -> None:
         """Give back what the backends hold."""

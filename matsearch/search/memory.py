@@ -96,19 +96,21 @@ def _lesson(outcome: Outcome, structure: Structure, operator: str) -> Lesson | N
     if isinstance(result, Rejection):
         # Only a check says what is wrong with the crystal; other details name ids, or digits of one machine.
         is_check = result.stage == Stage.CHECK
-        space_group = None if is_check else _space_group(structure)
+        space_group = None if is_check else space_group_number(structure)
         detail = result.detail if is_check else ""
         return Lesson(formula, operator, space_group, reason=result.reason, detail=detail)
-    energy = result.energy_above_hull
+    energy, reason = result.energy_above_hull, ""
     if not outcome.new:
-        return Lesson(formula, operator, _space_group(structure), energy, NOT_NEW)
-    if energy is None:
+        reason = NOT_NEW
+    elif energy is None:
         return None
-    return Lesson(formula, operator, _space_group(structure), energy, "" if energy <= NEAR_HULL else FAR_ABOVE_HULL)
+    elif energy > NEAR_HULL:
+        reason = FAR_ABOVE_HULL
+    return Lesson(formula, operator, space_group_number(structure), energy, reason)
 
 
-def _space_group(structure: Structure) -> int | None:
-    """Number of the space group, found with the tolerance of a prototype's label."""
+def space_group_number(structure: Structure) -> int | None:
+    """Number of a crystal's space group, with the tolerance of a prototype's label; None where none is found."""
     from matsearch.crystal.prototype import prototype_label
 
     number = prototype_label(structure).split("_")[2:3]

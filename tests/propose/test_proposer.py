@@ -6,7 +6,7 @@ from scripted_campaign import poscar, reply
 from matsearch.crystal.text import from_poscar
 from matsearch.errors import ConfigError
 from matsearch.propose.proposer import Proposer, Space, sample_seed
-from matsearch.propose.templates import render, templates_hash
+from matsearch.propose.templates import Templates, render
 from matsearch.records import Candidate, Completion, Individual, Parents, Prompt, Stage
 
 MGO = from_poscar(poscar("NaCl", 4.2, ("Mg", "O")))
@@ -110,7 +110,7 @@ def test_an_unknown_template_names_the_known_ones():
 
 
 def test_each_style_has_a_version_of_its_own():
-    assert templates_hash("chat") != templates_hash("compact")
+    assert Templates().hash("chat", "mutate") != Templates().hash("compact", "mutate")
 
 
 def test_a_reply_that_ran_out_of_tokens_does_not_pass_for_another_crystal():
