@@ -243,6 +243,8 @@ def resolve_config(data: dict[str, Any], source: str, folder: Path | None = None
     base = tomllib.loads(preset_text)
     if data.get("task") == "predict":
         base.setdefault("search", {})["operators"] = {"predict": 1.0}
+    elif data.get("task") == "optimise" and preset == "matsearch":
+        base["search"]["operators"]["optimise"] = 0.3
     merged = _laid_over(_with_llm_list(base), _with_llm_list(data))
     _refuse_unknown_keys(CampaignConfig, merged, [], source)
     try:

@@ -87,7 +87,7 @@ class Templates:
         try:
             return environment.get_template(f"{name}.txt").render(variables).strip()
         except TemplateNotFound as err:
-            raise self._missing(style, err.name or name) from err
+            raise self._missing(style, str(err.name or name)) from err
         except TemplateSyntaxError as err:
             raise ConfigError(f"prompt template {err.filename or where}, line {err.lineno}: {err.message}") from err
         # What the expressions of a template raise.
