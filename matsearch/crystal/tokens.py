@@ -30,8 +30,8 @@ class TextError(ValueError):
     """A text is no crystal.
 
     Attributes:
-        reason: A short snake_case word: `bad_poscar`, `bad_cif`, `bad_json`, `count_mismatch`, `not_finite`,
-            `unknown_element`, `disordered`, `truncated`, `zero_volume`.
+        reason: A short snake_case word: `bad_poscar`, `bad_cif`, `bad_json`, `bad_wyckoff`, `count_mismatch`,
+            `not_finite`, `unknown_element`, `disordered`, `truncated`, `zero_volume`.
         detail: What was expected and what came.
     """
 
