@@ -107,7 +107,7 @@ OUTCOMES = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(OUTCOMES, st.integers(0, 7))
 def test_a_memory_is_short_says_nothing_twice_and_drops_nothing_while_there_is_room(outcomes, size):
     memory, large = Memory(size), Memory(100)
@@ -172,7 +172,7 @@ def run(seed: int, lag: int | None, kinds: list[int], memory: int) -> list:
     return asked  # fmt: skip
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 5), st.one_of(st.none(), st.integers(1, 5)), st.lists(st.integers(0, 2), min_size=1, max_size=6))
 def test_a_proposal_remembers_what_lies_below_its_horizon_and_nothing_else(seed, lag, kinds):
     asked = run(seed, lag, kinds, memory=40)
