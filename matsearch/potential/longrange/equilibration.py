@@ -6,7 +6,7 @@ The energy of polarizable charge equilibration at charges q and shell displaceme
     S(k) = sum f(k) [(q + Z) exp(ik.r) - Z exp(ik.(r + s))],   f = exp(-k²/4a),
     own  = sum[((q + Z)² + Z²) J/2 - Z (q + Z) φ(|s|)],   φ(s) = C erf(sqrt(a/2) s)/s,   J = φ(0),
 
-with a core of charge q + Z at r and a shell of charge -Z at r + s, both Gaussians of exponent a, and an electric field F.
+with a core of charge q + Z at r and a shell of charge -Z at r + s, both Gaussians of exponent a, and a field F.
 Its first and second derivatives in q and s are written out here, so that a step costs a matrix product and a Cholesky
 factorisation. The total charge is held by a reflection that turns (1, 1, ..., 1) of the charges into one coordinate,
 which is then left alone: the rest are the neutral variations.
@@ -26,7 +26,9 @@ TOLERANCE = 1e-10
 """Largest slope left: eV per e against the common potential, and eV/Å of a shell."""
 MAX_FACTORS = 12
 """Second derivatives are computed this often at most; two suffice for what is far from a catastrophe."""
-STEPS_A_FACTOR = 6
+STEPS_A_FACTOR = 8
+NEAR = 1e-4
+"""e and Å: second derivatives this near to the solution stand for those at it where they are tested."""
 LONGEST = 0.3
 """Å; no shell moves further in one step. Shells of real crystals end within 0.1 Å."""
 
@@ -69,15 +71,10 @@ class Terms:
 def energy(terms: Terms, charges: Tensor, shells: Tensor) -> Tensor:
     """[n_block] in eV at charges [n_block, n] (e) and shell displacements [n_block, n, 3] (Å), differentiable."""
     mask = terms.mask
-    k, weights = wave_vectors(terms.cells, terms.integers, terms.waves)
-    phases = 2 * torch.pi * terms.integers @ terms.fractional.mT
-    moved = phases + k @ shells.mT
-    damping = torch.exp(-0.25 * k.square().sum(2)[:, :, None] / terms.exponent[:, None, :])
     shell = terms.shell * mask
     core = charges * mask + shell
-    real = (damping * (core[:, None] * phases.cos() - shell[:, None] * moved.cos())).sum(2)
-    imaginary = (damping * (core[:, None] * phases.sin() - shell[:, None] * moved.sin())).sum(2)
-    waves = (weights * (real.square() + imaginary.square())).sum(1)
+    k, weights = wave_vectors(terms.cells, terms.integers, terms.waves)
+    waves = waves_energy(k, weights, terms.integers, terms.fractional, core, shell, shells, terms.exponent)
     squares = shells.square().sum(2)
     half = 0.5 * terms.exponent
     itself = 2 * COULOMB * (half / torch.pi).sqrt()
@@ -85,6 +82,25 @@ def energy(terms: Terms, charges: Tensor, shells: Tensor) -> Tensor:
     of_atoms = charges * terms.chi + 0.5 * terms.eta * charges.square() + 0.5 * terms.spring * squares - own
     of_atoms = of_atoms + terms.shell * (shells * terms.field[:, None]).sum(2)
     return waves + (of_atoms * mask).sum(1)
+
+
+def waves_energy(
+    k: Tensor,
+    weights: Tensor,
+    integers: Tensor,
+    fractional: Tensor,
+    core: Tensor,
+    shell: Tensor,
+    shells: Tensor,
+    exponent: Tensor,
+) -> Tensor:
+    """[n_block] the sum of w |S(k)|², from the waves and what is at the atoms; differentiable in all but `integers`."""
+    damping = torch.exp(-0.25 * k.square().sum(2)[:, :, None] / exponent[:, None, :])
+    phases = 2 * torch.pi * integers @ fractional.mT
+    moved = phases + k @ shells.mT
+    real = (damping * (core[:, None] * phases.cos() - shell[:, None] * moved.cos())).sum(2)
+    imaginary = (damping * (core[:, None] * phases.sin() - shell[:, None] * moved.sin())).sum(2)
+    return (weights * (real.square() + imaginary.square())).sum(1)
 
 
 def boys(x: Tensor, order: int) -> Tensor:
@@ -101,16 +117,16 @@ class _Boys(torch.autograd.Function):
     def forward(ctx, x: Tensor, order: int) -> Tensor:  # type: ignore[no-untyped-def]
         ctx.save_for_backward(x)
         ctx.order = order
-        small = x.clamp(max=1.0)
+        small = x.clamp(max=0.5)
         series, power = torch.zeros_like(x), torch.ones_like(x)
-        for n in range(20):  # 1/20! at x = 1
+        for n in range(14):  # 0.5^14/14! is 1e-15
             series = series + power / (2 * (order + n) + 1)
             power = power * -small / (n + 1)
-        large = x.clamp(min=1.0)
+        large = x.clamp(min=0.5)
         upward = 0.5 * (torch.pi / large).sqrt() * torch.erf(large.sqrt())
         for m in range(order):
             upward = ((2 * m + 1) * upward - torch.exp(-large)) / (2 * large)
-        return torch.where(x < 1, series, upward)
+        return torch.where(x < 0.5, series, upward)
 
     @staticmethod
     def backward(ctx, slope: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def]
@@ -139,11 +155,16 @@ class Equilibrated:
 
 
 @torch.no_grad()
-def equilibrate(terms: Terms, total_charges: Tensor) -> Equilibrated:
-    """Charges and shells at which the energy is stationary at a given total charge of each crystal ([n_block], e).
+def equilibrate(terms: Terms, total_charges: Tensor, *, exact: bool = False) -> Equilibrated:
+    """Charges and shells at which the energy is stationary.
 
-    A crystal whose second derivatives are not positive on neutral variations is told (`unstable`), and its charges are
-    of no use. They are tested where the charges and shells are, to the last Newton step.
+    A crystal whose second derivatives are not positive on neutral variations is told (`unstable`); its charges are of
+    no use.
+
+    Args:
+        terms: The energy.
+        total_charges: [n_block] in e.
+        exact: Whether `inverse` is to hold at the solution itself rather than within `NEAR` of it.
     """
     system = _System(terms.detached())
     counts = terms.mask.sum(1)
@@ -155,26 +176,28 @@ def equilibrate(terms: Terms, total_charges: Tensor) -> Equilibrated:
     charges = charges - system.solve(factor, slopes)
     unstable, unfinished = failed, torch.ones_like(failed)
     for _ in range(MAX_FACTORS):
-        factor, failed = system.factor(charges, shells)
-        unstable = failed
+        factor, unstable = system.factor(charges, shells)
+        at = charges, shells
         before = torch.full_like(total_charges, torch.inf)
         for _ in range(STEPS_A_FACTOR):
             of_charges, of_shells = system.slopes(charges, shells)
             left = system.largest(of_charges, of_shells)
             unfinished = ~(left < TOLERANCE)
-            # Without second derivatives at the solution itself none is known to be a minimum.
             todo = unfinished & ~unstable
-            if not bool(todo.any()) or bool((left > 0.3 * before)[todo].all()):
+            if not bool(todo.any()) or bool((left > 0.3 * before)[todo].any()):
                 break
             before = left
             moved, step = system.unpack(system.solve(factor, system.pack(of_charges, of_shells)))
             length = torch.linalg.vector_norm(step, dim=2).amax(1)
             shorter = (LONGEST / length.clamp(min=1e-30)).clamp(max=1.0)
-            shorter = torch.where(unstable, 0.0, shorter)
+            shorter = torch.where(todo, shorter, 0.0)
             charges, shells = charges - shorter[:, None] * moved, shells - shorter[:, None, None] * step
-        if not bool((unfinished & ~unstable).any()):
+        # Without second derivatives at the solution itself none is known to be a minimum.
+        far = ((charges - at[0]).abs().amax(1) > NEAR) | ((shells - at[1]).abs().amax((1, 2)) > NEAR)
+        if not bool(((unfinished | far) & ~unstable).any()):
             break
-    factor, unstable = system.factor(charges, shells)
+    if exact:
+        factor, unstable = system.factor(charges, shells)
 
     def inverse(of_charges: Tensor, of_shells: Tensor) -> tuple[Tensor, Tensor]:
         return system.unpack(system.solve(factor, system.pack(of_charges, of_shells)))
@@ -196,6 +219,7 @@ class _System:
         # exp(ik.r), damped: real and imaginary part one below the other.
         self.core_waves = torch.cat([self.damping * phases.cos(), self.damping * phases.sin()], 1)
         self.twice = 2 * self.weights[:, None, :].expand(-1, 2, -1).flatten(1)
+        self.gram = torch.bmm(self.core_waves.mT, self.twice[:, :, None] * self.core_waves)
         self.shell = terms.shell * terms.mask
         self.half = 0.5 * terms.exponent
         self.itself = 2 * COULOMB * (self.half / torch.pi).sqrt()
@@ -245,7 +269,7 @@ class _System:
     def factor_of_charges(self) -> tuple[Tensor, Tensor]:
         """Cholesky factor of d²E/dq² on neutral variations where the shells are at rest, and which have none."""
         terms = self.terms
-        matrix = torch.bmm(self.core_waves.mT, self.twice[:, :, None] * self.core_waves)
+        matrix = self.gram.clone()
         matrix.diagonal(dim1=1, dim2=2).add_(terms.eta - self.itself)
         return self._factor(matrix)
 
@@ -255,13 +279,19 @@ class _System:
         core = charges * terms.mask + shell
         shell_waves = self._shell_waves(shells)
         real, imaginary = (shell[:, None] * shell_waves).chunk(2, 1)
-        # dS/ds = -Z f ik exp(ik.(r + s)), real and imaginary part one below the other.
-        columns = [self.core_waves]
-        for axis in range(3):
-            along = self.k[:, :, axis, None]
-            columns.append(torch.cat([imaginary * along, -real * along], 1))
-        slopes = torch.cat(columns, 2)
-        matrix = torch.bmm(slopes.mT, self.twice[:, :, None] * slopes)
+        # dS/ds = -Z f ik exp(ik.(r + s)), real and imaginary part one below the other; along the axis it takes k_a.
+        turned = torch.cat([imaginary, -real], 1)
+        along = self.k.repeat(1, 2, 1)[:, :, :, None]
+        slopes = (along * turned[:, :, None]).flatten(2)
+        weighted_slopes = self.twice[:, :, None] * slopes
+        matrix = slopes.new_empty((len(shells), 4 * n, 4 * n))
+        matrix[:, :n, :n] = self.gram
+        matrix[:, :n, n:] = torch.bmm(self.core_waves.mT, weighted_slopes)
+        matrix[:, n:, :n] = matrix[:, :n, n:].mT
+        for a in range(3):
+            rows, later = slice((a + 1) * n, (a + 2) * n), slice((a + 1) * n, 4 * n)
+            matrix[:, rows, later] = torch.bmm(slopes[:, :, a * n : (a + 1) * n].mT, weighted_slopes[:, :, a * n :])
+            matrix[:, later, rows] = matrix[:, rows, later].mT
         weighted = self.twice * self._structure_factor(core, shell_waves)
         moments = (weighted[:, :, None] * shell_waves * shell[:, None]).unflatten(1, (2, -1)).sum(1)
         x = self.half * shells.square().sum(2)

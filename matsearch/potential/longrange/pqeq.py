@@ -189,6 +189,11 @@ class PQEq(BatchedPotential):
         "are not positive, or no stationary point was found"
     )
     batch_atoms = 1000
+    is_term = True
+    needs_refit = (
+        "labels of total energies hold the Coulomb energy of the bulk, which would count twice; fit the other to what "
+        "PQEq leaves of them, or use PQEq alone, for charges and the response to a field"
+    )
 
     def __init__(self, name: str, parameters: PQEqParameters, device: torch.device | str = "cpu") -> None:
         self.name = name
@@ -263,7 +268,7 @@ class PQEq(BatchedPotential):
                 field=fields.index_select(0, block.systems),
                 **{name: block.take(value) for name, value in values.items()},
             )
-            found = equilibrate(terms, totals.index_select(0, block.systems))
+            found = equilibrate(terms, totals.index_select(0, block.systems), exact=attached)
             q, s = found.charges, found.shells
             if attached:
                 q, s = q.requires_grad_(), s.requires_grad_()
