@@ -21,9 +21,17 @@ if TYPE_CHECKING:
 
 OBJECTIVES = {
     "bulk_modulus": "matsearch.objectives.elastic:BulkModulus",
+    "bulk_modulus_vrh": "matsearch.objectives.elastic_tensor:BulkModulusVRH",
     "density": "matsearch.objectives.simple:density",
+    "elastic_anisotropy": "matsearch.objectives.elastic_tensor:ElasticAnisotropy",
+    "elastic_stability": "matsearch.objectives.elastic_tensor:ElasticStability",
     "energy_above_hull": "matsearch.objectives.stability:EnergyAboveHull",
+    "poisson_ratio": "matsearch.objectives.elastic_tensor:PoissonRatio",
+    "pugh_ratio": "matsearch.objectives.elastic_tensor:PughRatio",
+    "shear_modulus": "matsearch.objectives.elastic_tensor:ShearModulus",
+    "vickers_hardness": "matsearch.objectives.elastic_tensor:VickersHardness",
     "volume_per_atom": "matsearch.objectives.simple:volume_per_atom",
+    "youngs_modulus": "matsearch.objectives.elastic_tensor:YoungsModulus",
 }
 
 RESERVED = frozenset(
