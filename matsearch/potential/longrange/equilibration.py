@@ -286,12 +286,12 @@ class _System:
         weighted_slopes = self.twice[:, :, None] * slopes
         matrix = slopes.new_empty((len(shells), 4 * n, 4 * n))
         matrix[:, :n, :n] = self.gram
-        matrix[:, :n, n:] = torch.bmm(self.core_waves.mT, weighted_slopes)
-        matrix[:, n:, :n] = matrix[:, :n, n:].mT
+        mixed = torch.bmm(self.core_waves.mT, weighted_slopes)
+        matrix[:, :n, n:], matrix[:, n:, :n] = mixed, mixed.mT
         for a in range(3):
             rows, later = slice((a + 1) * n, (a + 2) * n), slice((a + 1) * n, 4 * n)
-            matrix[:, rows, later] = torch.bmm(slopes[:, :, a * n : (a + 1) * n].mT, weighted_slopes[:, :, a * n :])
-            matrix[:, later, rows] = matrix[:, rows, later].mT
+            shells_of_axis = torch.bmm(slopes[:, :, a * n : (a + 1) * n].mT, weighted_slopes[:, :, a * n :])
+            matrix[:, rows, later], matrix[:, later, rows] = shells_of_axis, shells_of_axis.mT
         weighted = self.twice * self._structure_factor(core, shell_waves)
         moments = (weighted[:, :, None] * shell_waves * shell[:, None]).unflatten(1, (2, -1)).sum(1)
         x = self.half * shells.square().sum(2)
@@ -300,9 +300,9 @@ class _System:
         matrix[:, :n, :n].diagonal(dim1=1, dim2=2).add_(terms.eta - self.itself)
         for a in range(3):
             rows = slice((a + 1) * n, (a + 2) * n)
-            mixed = -shell * scale * f1 * shells[:, :, a]
-            matrix[:, :n, rows].diagonal(dim1=1, dim2=2).add_(mixed)
-            matrix[:, rows, :n].diagonal(dim1=1, dim2=2).add_(mixed)
+            itself = -shell * scale * f1 * shells[:, :, a]
+            matrix[:, :n, rows].diagonal(dim1=1, dim2=2).add_(itself)
+            matrix[:, rows, :n].diagonal(dim1=1, dim2=2).add_(itself)
             for b in range(3):
                 # grad grad φ = J a (a F_2 s s - F_1)
                 curved = shell * core * scale * terms.exponent * f2 * shells[:, :, a] * shells[:, :, b]
