@@ -18,8 +18,8 @@ FORCE_TOL, MAX_STEPS = 0.03, 200
 class RelaxationEnergy(Objective):
     """Energy as relaxed less that as proposed, in eV/atom; 0 or below.
 
-    How near to its minimum a crystal was proposed: a quality of the proposal, not of the material. MatLLMSearch calls it
-    deformation energy.
+    How near to its minimum a crystal was proposed: a quality of the proposal, not of the material. MatLLMSearch calls
+    it deformation energy.
     """
 
     name = "relaxation_energy"
@@ -48,7 +48,7 @@ class RelaxationEnergy(Objective):
 
 
 class StrainEnergy(Objective):
-    """Energy that 2 % of isotropic strain costs, in eV/atom: the mean of stretched and pressed, atoms relaxed in both."""
+    """Energy that 2 % of isotropic strain costs, in eV/atom: mean of stretched and pressed, atoms relaxed in both."""
 
     name = "strain_energy"
     unit = "eV/atom"

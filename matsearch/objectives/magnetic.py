@@ -13,8 +13,8 @@ from matsearch.records import Direction, Prediction, Rejection, Relaxed, Stage
 class MomentBound(Objective):
     """Sum of the atoms' magnetic moments per atom, in Bohr magnetons.
 
-    The potential gives magnitudes: spins may point either way, so this bounds a net magnetisation from above, and ferro-
-    and antiferromagnets look the same.
+    The potential gives magnitudes: spins may point either way, so this bounds a net magnetisation from above, and
+    ferromagnets and antiferromagnets look the same.
     """
 
     name = "magnetic_moment"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 TOXIC = frozenset({"As", "Be", "Cd", "Hg", "Os", "Pb", "Tl"})
 """Elements whose compounds are, as a class, acutely toxic or carcinogenic (categories 1 and 2 of Regulation (EC)
-1272/2008, annex VI): a coarse list, for turning away; chromium, for one, depends on its oxidation state and is left out."""
+1272/2008, annex VI): a coarse list, for turning away. Chromium, which depends on its oxidation state, is left out."""
 RADIOACTIVE = frozenset("Tc Pm Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr".split())
 
 
@@ -59,9 +59,9 @@ def _toxic_mass(structure: Structure) -> float:
 hhi_production = FunctionObjective(
     _weighted(lambda: _hhi()[0], "Herfindahl-Hirschman index"), name="hhi_production", unit="1", direction="min"
 )
-hhi_production.__doc__ = """Herfindahl-Hirschman index of the production of the elements, by mass: 0 to 10,000 (one country).
+hhi_production.__doc__ = """Herfindahl-Hirschman index of the production of the elements, by mass: up to 10,000.
 
-Source: M. W. Gaultois et al., Chem. Mater. 25, 2911 (2013), as in pymatgen. Above 2,500 a market is highly concentrated.
+Above 2,500 a market is highly concentrated. Source: M. W. Gaultois et al., Chem. Mater. 25, 2911 (2013), as in pymatgen.
 """
 hhi_reserve = FunctionObjective(
     _weighted(lambda: _hhi()[1], "Herfindahl-Hirschman index"), name="hhi_reserve", unit="1", direction="min"
