@@ -61,7 +61,7 @@ hhi_production = FunctionObjective(
 )
 hhi_production.__doc__ = """Herfindahl-Hirschman index of the production of the elements, by mass: up to 10,000.
 
-Above 2,500 a market is highly concentrated. Source: M. W. Gaultois et al., Chem. Mater. 25, 2911 (2013), as in pymatgen.
+Above 2,500 a market is highly concentrated. Source: M. W. Gaultois et al., Chem. Mater. 25, 2911 (2013).
 """
 hhi_reserve = FunctionObjective(
     _weighted(lambda: _hhi()[1], "Herfindahl-Hirschman index"), name="hhi_reserve", unit="1", direction="min"
