@@ -134,6 +134,28 @@ class _Boys(torch.autograd.Function):
         return -slope * boys(x, ctx.order + 1), None
 
 
+@torch.no_grad()
+def shell_displacements(terms: Terms, charges: Tensor, shells: Tensor, forces: Tensor) -> Tensor:
+    """How shells at rest move at fixed charges under small forces.
+
+    Args:
+        terms: The energy.
+        charges: [n_block, n] and
+        shells: [n_block, n, 3], where it is stationary in the shells.
+        forces: [n_block, n, 3, n_forces] in eV/Å.
+
+    Returns:
+        [n_block, n, 3, n_forces] in Å; NaN where the shells are unstable.
+    """
+    system = _System(terms.detached())
+    factor, failed = system.factor_of_shells(charges, shells)
+    free = system.free[:, system.n :, None]
+    packed = torch.where(free, forces.transpose(1, 2).flatten(1, 2), 0)
+    moved = torch.where(free, torch.cholesky_solve(packed, factor), 0)
+    moved = moved.unflatten(1, (3, system.n)).transpose(1, 2)
+    return torch.where(failed[:, None, None, None], torch.nan, moved)
+
+
 @dataclass(frozen=True, eq=False)
 class Equilibrated:
     """The minimum for crystals side by side; without history.
@@ -275,6 +297,15 @@ class _System:
 
     def factor(self, charges: Tensor, shells: Tensor) -> tuple[Tensor, Tensor]:
         """Cholesky factor of the second derivatives on neutral variations, and which crystals have none."""
+        return self._factor(self.second_derivatives(charges, shells))
+
+    def factor_of_shells(self, charges: Tensor, shells: Tensor) -> tuple[Tensor, Tensor]:
+        """Cholesky factor of d²E/ds² at fixed charges, and which crystals have none."""
+        n = self.n
+        return _cholesky(self.second_derivatives(charges, shells)[:, n:, n:], self.free[:, n:])
+
+    def second_derivatives(self, charges: Tensor, shells: Tensor) -> Tensor:
+        """[n_block, 4n, 4n], packed."""
         terms, n, shell = self.terms, self.n, self.shell
         core = charges * terms.mask + shell
         shell_waves = self._shell_waves(shells)
@@ -311,7 +342,7 @@ class _System:
                 kk = self.k[:, :, a] * self.k[:, :, b]
                 curved = curved + torch.bmm(kk[:, None], moments)[:, 0]
                 matrix[:, rows, (b + 1) * n : (b + 2) * n].diagonal(dim1=1, dim2=2).add_(curved)
-        return self._factor(matrix)
+        return matrix
 
     def solve(self, factor: Tensor, slopes: Tensor) -> Tensor:
         """What a Newton step takes off, from slopes; differentiable in the slopes."""
@@ -321,16 +352,11 @@ class _System:
         return self._reflected(torch.where(free, step, 0))
 
     def _factor(self, matrix: Tensor) -> tuple[Tensor, Tensor]:
-        """Cholesky factor with rows of the identity for what is not free; of the identity where there is none."""
+        """Cholesky factor on neutral variations."""
         n, u = self.n, self.u
         matrix[:, :n] -= u[:, :, None] * torch.bmm(u[:, None], matrix[:, :n])
         matrix[:, :, :n] -= torch.bmm(matrix[:, :, :n], u[:, :, None]) * u[:, None]
-        free = self.free[:, : matrix.shape[1]]
-        identity = torch.eye(matrix.shape[1], dtype=matrix.dtype, device=matrix.device)
-        matrix = torch.where(free[:, :, None] & free[:, None, :], matrix, identity)
-        factor, info = torch.linalg.cholesky_ex(matrix)
-        failed = (info != 0) | ~torch.isfinite(factor).all((1, 2))
-        return torch.where(failed[:, None, None], identity, factor), failed
+        return _cholesky(matrix, self.free[:, : matrix.shape[1]])
 
     def _reflected(self, packed: Tensor) -> Tensor:
         """(1 - u u^T) on the charges."""
@@ -349,3 +375,12 @@ class _System:
             torch.bmm(self.core_waves, core[:, :, None])[:, :, 0]
             - torch.bmm(shell_waves, self.shell[:, :, None])[:, :, 0]
         )
+
+
+def _cholesky(matrix: Tensor, free: Tensor) -> tuple[Tensor, Tensor]:
+    """Cholesky factor with rows of the identity for what is not free; of the identity alone where there is none."""
+    identity = torch.eye(matrix.shape[1], dtype=matrix.dtype, device=matrix.device)
+    matrix = torch.where(free[:, :, None] & free[:, None, :], matrix, identity)
+    factor, info = torch.linalg.cholesky_ex(matrix)
+    failed = (info != 0) | ~torch.isfinite(factor).all((1, 2))
+    return torch.where(failed[:, None, None], identity, factor), failed

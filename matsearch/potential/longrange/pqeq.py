@@ -24,6 +24,7 @@ from __future__ import annotations
 import math
 import tomllib
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.resources import files
@@ -243,32 +244,13 @@ class PQEq(BatchedPotential):
         Raises:
             PotentialError: A slab in a field has too little vacuum, or the field is not normal to it.
         """
-        conditions = conditions or Conditions()
-        values = {name: value.index_select(0, batch.numbers) for name, value in vars(self.parameters).items()}
         if attached is None:
-            attached = any(value.requires_grad for value in values.values())
+            attached = any(value.requires_grad for value in vars(self.parameters).values())
         attached = attached and torch.is_grad_enabled()
-        values["exponent"] = EXPONENT_RADIUS2 / values.pop("radius").square()
-        totals, fields = self._applied(batch, conditions)
-        if conditions.slab_axis is not None:
-            values["chi"] = values["chi"] - _heights(batch, fields, conditions.slab_axis)
-        fractional = fractional_positions(batch)
-        made, cutoffs = self._blocks(batch, values["exponent"])
-        energies, charges, shells = [], [], []
+        made, energies, charges, shells = [], [], [], []
         failures: dict[int, str] = {}
-        for block in made:
-            cells = batch.cells.index_select(0, block.systems)
-            integers, mask = waves(cells, cutoffs.index_select(0, block.systems))
-            terms = Terms(
-                fractional=block.take(fractional),
-                cells=cells,
-                integers=integers,
-                waves=mask,
-                mask=block.mask,
-                field=fields.index_select(0, block.systems),
-                **{name: block.take(value) for name, value in values.items()},
-            )
-            found = equilibrate(terms, totals.index_select(0, block.systems), exact=attached)
+        for block, terms, totals in self.terms(batch, conditions):
+            found = equilibrate(terms, totals, exact=attached)
             q, s = found.charges, found.shells
             if attached:
                 q, s = q.requires_grad_(), s.requires_grad_()
@@ -282,13 +264,42 @@ class PQEq(BatchedPotential):
             energies.append(energy(terms, q, s) * torch.where(bad, torch.nan, 1.0))
             charges.append(torch.where(bad[:, None], torch.nan, q))
             shells.append(torch.where(bad[:, None, None], torch.nan, s))
+            made.append(block)
         return Equilibrium(
             energies=rejoin_systems(made, energies),
             charges=rejoin_atoms(made, charges),
             shells=rejoin_atoms(made, shells),
-            shell_charges=values["shell"],
+            shell_charges=self.parameters.shell.index_select(0, batch.numbers),
             failures=dict(sorted(failures.items())),
         )
+
+    def terms(self, batch: CrystalBatch, conditions: Conditions | None = None) -> Iterator[tuple[Block, Terms, Tensor]]:
+        """The energy of the crystals by blocks of similar ones, differentiable, and their total charges.
+
+        Raises:
+            PotentialError: A slab in a field has too little vacuum, or the field is not normal to it.
+        """
+        conditions = conditions or Conditions()
+        values = {name: value.index_select(0, batch.numbers) for name, value in vars(self.parameters).items()}
+        values["exponent"] = EXPONENT_RADIUS2 / values.pop("radius").square()
+        totals, fields = self._applied(batch, conditions)
+        if conditions.slab_axis is not None:
+            values["chi"] = values["chi"] - _heights(batch, fields, conditions.slab_axis)
+        fractional = fractional_positions(batch)
+        made, cutoffs = self._blocks(batch, values["exponent"])
+        for block in made:
+            cells = batch.cells.index_select(0, block.systems)
+            integers, mask = waves(cells, cutoffs.index_select(0, block.systems))
+            terms = Terms(
+                fractional=block.take(fractional),
+                cells=cells,
+                integers=integers,
+                waves=mask,
+                mask=block.mask,
+                field=fields.index_select(0, block.systems),
+                **{name: block.take(value) for name, value in values.items()},
+            )
+            yield block, terms, totals.index_select(0, block.systems)
 
     def _applied(self, batch: CrystalBatch, conditions: Conditions) -> tuple[Tensor, Tensor]:
         """Total charges [n_systems] and fields [n_systems, 3]."""
