@@ -186,6 +186,8 @@ class CampaignConfig(Section):
             raise ValueError(f"[[objectives]] names {', '.join(sorted(twice))} twice")
         if self.task == "predict" and self.space.composition is None:
             raise ValueError('task = "predict" needs [space] composition, such as "KZnF3"')
+        if self.search.operators.get("predict") and self.space.composition is None:
+            raise ValueError('[search] operator "predict" needs [space] composition, such as "KZnF3"')
         if self.space.composition is not None and self.space.elements is not None:
             missing = composition_elements(self.space.composition) - set(self.space.elements)
             if missing:

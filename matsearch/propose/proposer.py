@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,8 @@ from matsearch.search.memory import space_group_number
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
+
+    from matsearch.crystal.representations import Representation
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +95,16 @@ class Proposer:
         """
         is_compact = style == "compact"
         name = COMPACT_TASKS.get(parents.operator, parents.operator) if is_compact else parents.operator
-        write = to_compact if is_compact else self.templates.representation(name).write
-        shown = [one for member in parents.members if (one := self._shown(member, write)) is not None]
-        failed = None if parents.failed is None else self._shown_failed(parents.failed, write)
+        representation = None if is_compact else self.templates.representation(name)
+        shown = [one for member in parents.members if (one := self._shown(member, representation)) is not None]
+        failed = None if parents.failed is None else self._shown_failed(parents.failed, representation)
         if is_compact and failed is not None:
             shown, failed = [failed], None
         # A parent that the text cannot hold is left out; with none to vary, something new is asked for.
         if not shown and failed is None and name != "predict":
             name = "explore"
-        representation = None if is_compact else self.templates.representation(name)
+            representation = None if is_compact else self.templates.representation(name)
+        schema = None if representation is None or representation.schema is None else dict(representation.schema)
         user = self.templates.render(style, name, self._variables(shown, failed, parents))
         system = self.templates.system(style, name)
         n_samples, n_crystals = (parents.n_children, 1) if is_compact else (1, parents.n_children)
@@ -114,7 +117,7 @@ class Proposer:
                 index=parents.proposal * n_samples + sample,
                 n_crystals=n_crystals,
                 template=f"{style}/{name}",
-                schema=None if representation is None or representation.schema is None else dict(representation.schema),
+                schema=schema,
             )
             for sample in range(n_samples)
         ]
@@ -146,12 +149,14 @@ class Proposer:
             check_structure(structure) or check_space(structure, space.elements, space.max_atoms, space.composition),
         )
 
-    def _shown(self, member: Individual, write: Callable[[Structure], str]) -> Shown | None:
+    def _shown(self, member: Individual, representation: Representation | None) -> Shown | None:
         structure = member.relaxed if self.show == "relaxed" else member.candidate.structure
-        if (text := _text(structure, write)) is None:
+        if (text := _text(structure, representation)) is None:
             return None
         formula = structure.composition.reduced_formula
-        space_group = wording.space_group_name(space_group_number(structure))
+        # A text that names the space group does so with a tolerance of its own.
+        is_named = representation is None or representation.name == "wyckoff"
+        space_group = "" if is_named else wording.space_group_name(space_group_number(structure))
         if not self.show_scores:
             return Shown(text, formula, space_group=space_group)
         units = {goal["name"]: goal["unit"] for goal in self.objectives}
@@ -179,8 +184,8 @@ class Proposer:
         phases = [Composition(formula).reduced_composition for formula in member.decomposition]
         return target in (member.relaxed.composition.reduced_composition, *phases)
 
-    def _shown_failed(self, failed: Failed, write: Callable[[Structure], str]) -> Shown | None:
-        if (text := _text(failed.structure, write)) is None:
+    def _shown_failed(self, failed: Failed, representation: Representation | None) -> Shown | None:
+        if (text := _text(failed.structure, representation)) is None:
             return None
         rejection = failed.rejection
         # What a check says is about the crystal; details of relaxations are digits of one machine.
@@ -214,10 +219,10 @@ class Proposer:
         }
 
 
-def _text(structure: Structure, write: Callable[[Structure], str]) -> str | None:
-    """A crystal as text; None for what a representation cannot hold."""
+def _text(structure: Structure, representation: Representation | None) -> str | None:
+    """A crystal as text, the compact one without a representation; None for what it cannot hold."""
     try:
-        return write(structure).strip()
+        return (to_compact if representation is None else representation.write)(structure).strip()
     except ValueError:
         return None
 

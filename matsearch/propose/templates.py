@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,7 +92,8 @@ class Templates:
             raise ConfigError(f"prompt template {err.filename or where}, line {err.lineno}: {err.message}") from err
         # What the expressions of a template raise.
         except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError) as err:
-            raise ConfigError(f"prompt template {where}: {err}; variables: {', '.join(VARIABLES)}") from err
+            known = ", ".join(_variables_of(name))
+            raise ConfigError(f"prompt template {where}: {err}; variables: {known}") from err
 
     def representation(self, name: str) -> Representation:
         """How chat template `name` has crystals written.
@@ -134,27 +135,28 @@ class Templates:
         Raises:
             ConfigError: It is no Jinja2, or uses a variable or an attribute that does not exist; names it.
         """
-        from jinja2 import TemplateSyntaxError, meta
-
-        environment = self._environments[style]
-        known = SYSTEM_VARIABLES if name == "system" else VARIABLES
         for file in self._files(style, name):
-            try:
-                used = meta.find_undeclared_variables(environment.parse(self._source(style, file)))
-            except TemplateSyntaxError as err:
-                where = self._where(style, file.removesuffix(".txt"))
-                raise ConfigError(f"prompt template {where}, line {err.lineno}: {err.message}") from err
-            # `representation` is set in the template that includes this one.
-            if unknown := sorted(used - known.keys() - environment.globals.keys() - {"representation"}):
-                close = difflib.get_close_matches(unknown[0], known, n=1)
-                hint = f" (did you mean {close[0]!r}?)" if close else ""
-                raise ConfigError(
-                    f"prompt template {self._where(style, file.removesuffix('.txt'))}: unknown variable "
-                    f"{unknown[0]!r}{hint}; known variables: {', '.join(known)}"
-                )
+            self._require_known_variables(style, file, _variables_of(name))
+        if style == "chat":
+            for file in self._files(style, "system"):
+                self._require_known_variables(style, file, SYSTEM_VARIABLES)
         self.system(style, name)
         for example in examples:
             self.render(style, name, example)
+
+    def _require_known_variables(self, style: str, file: str, known: Mapping[str, str]) -> None:
+        from jinja2 import TemplateSyntaxError, meta
+
+        environment, where = self._environments[style], self._where(style, file.removesuffix(".txt"))
+        try:
+            used = meta.find_undeclared_variables(environment.parse(self._source(style, file)))
+        except TemplateSyntaxError as err:
+            raise ConfigError(f"prompt template {where}, line {err.lineno}: {err.message}") from err
+        if unknown := sorted(used - known.keys() - environment.globals.keys()):
+            raise ConfigError(
+                f"prompt template {where}: unknown variable {unknown[0]!r}{_hint(unknown[0], known)}; "
+                f"known variables: {', '.join(known)}"
+            )
 
     def _wanted_representation(self, name: str) -> str:
         """What stands in the template's `{% set representation = ... %}`."""
@@ -209,8 +211,7 @@ class Templates:
         for file in sorted(files):
             known = sorted(one.stem for one in (templates_folder() / file.parent.relative_to(self._own)).glob("*.txt"))
             if file.stem not in known and not file.name.startswith("_"):
-                close = difflib.get_close_matches(file.stem, known, n=1)
-                hint = f" (did you mean {close[0]!r}?)" if close else ""
+                hint = _hint(file.stem, known)
                 raise ConfigError(f"[search] prompts: {file} has no template's name{hint}; known: {', '.join(known)}")
 
 
@@ -226,6 +227,15 @@ def render(style: str, name: str, variables: Mapping[str, Any]) -> str:
 @cache
 def _project() -> Templates:
     return Templates()
+
+
+def _variables_of(name: str) -> Mapping[str, str]:
+    return SYSTEM_VARIABLES if name == "system" else VARIABLES
+
+
+def _hint(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def _own_folder(own: str) -> Path:

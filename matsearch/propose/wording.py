@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from matsearch.crystal.group_symbols import standard_symbol
 from matsearch.search.memory import FAR_ABOVE_HULL, NOT_NEW
 
 PROBLEMS = {
@@ -50,8 +51,4 @@ def competing(decomposition: Mapping[str, float], formula: str) -> str:
 
 def space_group_name(number: int | None) -> str:
     """`Fm-3m (225)`; empty for none."""
-    if number is None:
-        return ""
-    from pymatgen.symmetry.groups import sg_symbol_from_int_number
-
-    return f"{sg_symbol_from_int_number(number)} ({number})"
+    return "" if number is None else f"{standard_symbol(number)} ({number})"

@@ -7,7 +7,7 @@ of no others, and a continued campaign remembers the same.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from matsearch.records import Failed, Individual, Lesson, Lessons, Outcome, Rejection, Stage
@@ -21,8 +21,12 @@ NEAR_HULL = 0.1
 FAR_ABOVE_HULL = "far_above_hull"
 NOT_NEW = "not_new"
 """Reason of a crystal that relaxed into one that is known, or was found before."""
+REPEATED = "duplicate"
+"""Reason of a crystal that was proposed before."""
 WINDOW = 50
 """Latest lessons of a family that a prompt draws on, and failures that wait for repair."""
+LARGEST_REPAIR = 64
+"""Atoms of a failed crystal that a prompt still has room for."""
 REPAIRABLE = (Stage.CHECK, Stage.RELAX)
 """Where the crystal itself was at fault."""
 
@@ -51,8 +55,7 @@ class Memory:
         structure = result.relaxed if isinstance(result, Individual) else outcome.structure
         if structure is None:
             return
-        # What a repair breaks again is not worth another.
-        if isinstance(result, Rejection) and result.stage in REPAIRABLE and operator != "repair":
+        if isinstance(result, Rejection) and _can_be_repaired(result, structure, operator):
             self._broken.append(Failed(outcome.candidate_id, structure, result))
         if not self._size:
             return
@@ -69,7 +72,7 @@ class Memory:
             families: Only of these; None for all.
         """
         worked = _best(self._of(self._worked, families))
-        failed = _varied(self._of(self._failed, families))
+        failed = _varied(_untold(self._of(self._failed, families), worked))
         n_failed = min(len(failed), max(self._size // 2, self._size - len(worked)))
         return Lessons(tuple(worked[: self._size - n_failed]), tuple(failed[:n_failed]))
 
@@ -88,6 +91,11 @@ class Memory:
 def symbols_of(structure: Structure) -> set[str]:
     """The elements in a crystal."""
     return {element.symbol for element in structure.composition.elements}
+
+
+def _can_be_repaired(rejection: Rejection, structure: Structure, operator: str) -> bool:
+    # What a repair broke again is not worth another.
+    return rejection.stage in REPAIRABLE and len(structure) <= LARGEST_REPAIR and operator != "repair"
 
 
 def _lesson(outcome: Outcome, structure: Structure, operator: str) -> Lesson | None:
@@ -123,6 +131,12 @@ def _best(lessons: Iterable[Lesson]) -> list[Lesson]:
     for one in sorted(lessons, key=lambda one: (one.energy_above_hull is None, one.energy_above_hull or 0.0)):
         best.setdefault((one.formula, one.space_group), one)
     return list(best.values())
+
+
+def _untold(failed: Sequence[Lesson], worked: Sequence[Lesson]) -> list[Lesson]:
+    """The failures without repeats of crystals of which something else is told."""
+    told = {(one.formula, one.space_group) for one in (*worked, *failed) if one.reason != REPEATED}
+    return [one for one in failed if one.reason != REPEATED or (one.formula, one.space_group) not in told]
 
 
 def _varied(lessons: Iterable[Lesson]) -> list[Lesson]:

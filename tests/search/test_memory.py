@@ -82,6 +82,17 @@ def test_what_worked_comes_closest_to_the_hull_first_and_once():
     ]  # fmt: skip
 
 
+def test_that_a_crystal_was_proposed_again_is_told_only_where_nothing_else_is():
+    memory = Memory(6)
+    memory.learn(scored(1, 0.02, "Na"), "mutate")
+    memory.learn(scored(2, 0.5, "K"), "mutate")
+    for number, cation in enumerate(["Na", "K", "Rb"], start=3):
+        memory.learn(Outcome(number, Rejection(Stage.NOVELTY, "duplicate"), crystal(cation)), "mutate")
+    lessons = memory.recall()
+    assert [one.formula for one in lessons.worked] == ["NaCl"]
+    assert [(one.formula, one.reason) for one in lessons.failed] == [("RbCl", "duplicate"), ("KCl", FAR_ABOVE_HULL)]
+
+
 def test_only_the_family_asked_for_is_recalled():
     memory = Memory(6)
     memory.learn(scored(1, 0.01, "Mg", "O"), "mutate")
