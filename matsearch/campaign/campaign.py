@@ -133,7 +133,8 @@ class Campaign:
             KeyboardInterrupt: Ctrl-C; what was in flight is committed.
         """
         progress = progress or Progress()
-        parts = Parts.build(self.config)
+        # A run that goes on may need no more replies; one that does will ask for them soon.
+        parts = Parts.build(self.config, check_backends=not is_run_dir(self.run_dir))
         try:
             if not is_run_dir(self.run_dir):
                 parts.seed_phases()  # a space without any is said before there is a folder
@@ -225,10 +226,8 @@ class Campaign:
         from matsearch.records import Rejection
         from matsearch.relaxation.relaxer import relax
 
-        parts = Parts.build(self.config)
+        parts = Parts.build(self.config, check_backends=True)
         try:
-            for backend in parts.backends:
-                backend.check()
             phases = parts.seed_phases()
             n_extra = len(extra.read_extra(parts))
             operator = max(self.config.search.operators.items(), key=lambda item: item[1])[0]

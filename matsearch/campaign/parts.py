@@ -58,13 +58,19 @@ class Parts:
     also_known: Sequence[tuple[str, Structure]] = ()
 
     @classmethod
-    def build(cls, config: CampaignConfig) -> Parts:
+    def build(cls, config: CampaignConfig, *, check_backends: bool = False) -> Parts:
         """Load all parts.
 
+        Args:
+            config: The campaign's.
+            check_backends: Ask every backend whether it can answer, before what takes longer to load.
+
         Raises:
-            MatsearchError: A name, an option or a combination is wrong.
+            MatsearchError: A name, an option or a combination is wrong; or a backend cannot answer.
         """
         backends = [load_backend(llm.backend, llm.model, llm.options) for llm in config.llm]
+        if check_backends:
+            _check(backends)
         if config.relax.pressure_gpa and any(setting.name == HULL for setting in config.objectives):
             raise ConfigError(
                 f"the hull of known phases is that at zero pressure, so {HULL} says nothing of crystals relaxed at "
@@ -147,6 +153,17 @@ class Parts:
         """Give back what the backends hold."""
         for backend in self.backends:
             backend.close()
+
+
+def _check(backends: Sequence[Backend]) -> None:
+    """Make sure that all of them can answer; else close them, and raise what is wrong."""
+    try:
+        for backend in backends:
+            backend.check()
+    except BaseException:
+        for backend in backends:
+            backend.close()
+        raise
 
 
 def _objectives(

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from matsearch.errors import BackendUnavailableError
@@ -205,11 +206,11 @@ class ChatSession:
 
 def _transport_error() -> type[Exception]:
     """What the HTTP library under `openai` raises: httpx2 since its version 3, httpx before."""
-    try:
-        from httpx2 import HTTPError
-    except ModuleNotFoundError:
-        from httpx import HTTPError
-    return HTTPError
+    import openai
+
+    (client,) = openai.DefaultAsyncHttpxClient.__bases__
+    error: type[Exception] = import_module(client.__module__.partition(".")[0]).HTTPError
+    return error
 
 
 def _cause(err: Exception) -> str:
