@@ -358,7 +358,12 @@ class Loop:
     def _proposed(self, candidate_id: int) -> Structure | None:
         """A candidate as proposed, as the store has it; None where no crystal could be read."""
         row = self._store.row("SELECT structure FROM candidates WHERE id = ?", candidate_id)
-        return None if row is None or row["structure"] is None else from_json(row["structure"])
+        if row is None or row["structure"] is None:
+            return None
+        try:
+            return from_json(row["structure"])
+        except TextError:
+            return None  # refused for a reason that no reader lets pass: a flat cell
 
 
 def _structure_columns(structure: Structure) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from matsearch.crystal.identity import structure_hash
 from matsearch.records import Failed, Individual, Lesson, Lessons, Outcome, Rejection, Stage
 from matsearch.search.families import chemical_family
 
@@ -43,6 +44,7 @@ class Memory:
         self._worked: dict[str, deque[tuple[int, Lesson]]] = {}
         self._failed: dict[str, deque[tuple[int, Lesson]]] = {}
         self._broken: deque[Failed] = deque(maxlen=WINDOW)
+        self._once_broken: set[str] = set()  # hashes, so that a crystal that comes again is not offered again
 
     def learn(self, outcome: Outcome, operator: str) -> None:
         """Remember what became of a candidate; nothing of those that hold no crystal.
@@ -56,7 +58,7 @@ class Memory:
         if structure is None:
             return
         if isinstance(result, Rejection) and _can_be_repaired(result, structure, operator):
-            self._broken.append(Failed(outcome.candidate_id, structure, result))
+            self._keep_broken(Failed(outcome.candidate_id, structure, result))
         if not self._size:
             return
         lesson = _lesson(outcome, structure, operator)
@@ -79,6 +81,12 @@ class Memory:
     def take_failed(self) -> Failed | None:
         """The latest failed crystal that has not been taken, or None."""
         return self._broken.pop() if self._broken else None
+
+    def _keep_broken(self, failed: Failed) -> None:
+        fingerprint = structure_hash(failed.structure)
+        if fingerprint not in self._once_broken:
+            self._once_broken.add(fingerprint)
+            self._broken.append(failed)
 
     @staticmethod
     def _of(lessons: dict[str, deque[tuple[int, Lesson]]], families: Collection[str] | None) -> list[Lesson]:

@@ -13,8 +13,8 @@ from matsearch.search.memory import FAR_ABOVE_HULL, NOT_NEW, Memory
 HULL = Goal("energy_above_hull", "min")
 
 
-def crystal(cation: str = "Na", anion: str = "Cl") -> Structure:
-    return Structure(Lattice.cubic(4.1), [cation, anion], [[0, 0, 0], [0.5, 0.5, 0.5]])
+def crystal(cation: str = "Na", anion: str = "Cl", a: float = 4.1) -> Structure:
+    return Structure(Lattice.cubic(a), [cation, anion], [[0, 0, 0], [0.5, 0.5, 0.5]])
 
 
 def scored(number: int, energy: float | None, cation: str = "Na", anion: str = "Cl", *, new: bool = True) -> Outcome:
@@ -24,7 +24,8 @@ def scored(number: int, energy: float | None, cation: str = "Na", anion: str = "
 
 
 def refused(number: int, reason: str = "overlapping_atoms", stage: Stage = Stage.CHECK, detail: str = "") -> Outcome:
-    structure = None if stage == Stage.PARSE else crystal()
+    """A crystal of its own for every number."""
+    structure = None if stage == Stage.PARSE else crystal(a=4.1 + 0.01 * number)
     return Outcome(number, Rejection(stage, reason, detail), structure)
 
 
@@ -159,6 +160,14 @@ def test_a_failed_crystal_is_offered_for_repair_once_and_a_failed_repair_never(s
             if step in ("check", "relax"):
                 waiting.append(number)
     assert len(set(offered)) == len(offered)
+
+
+def test_a_crystal_that_fails_again_is_not_offered_again():
+    memory = Memory(0)
+    for number in (1, 2):
+        memory.learn(Outcome(number, Rejection(Stage.CHECK, "density"), crystal()), "mutate")
+        failed = memory.take_failed()
+        assert (failed is None) == (number == 2)
 
 
 def run(seed: int, lag: int | None, kinds: list[int], memory: int) -> list:
