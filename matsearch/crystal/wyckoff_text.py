@@ -78,7 +78,8 @@ _ORBIT = re.compile(
 _COORDINATE = re.compile(r"\(?([xyz])\s*[=:]\s*([^\s,;()=]+(?:\([0-9]+\))?)[\s,;)]*")
 # A heading, or the rule and the head of a table.
 _NOTE = re.compile(
-    r"\s*(?:[A-Za-z][^:=]{0,60}:|[-:\s|+]*|(?:orbits?|sites?|atoms?|lattice|cell)|element\b.{0,80})\s*\Z", re.I
+    r"\s*(?:[A-Za-z][^:=]{0,60}:|[-:\s|+]*|(?:orbits?|sites?|atoms?|lattice|cell)|(?:element|atom|species|site|label)\b[^0-9]{0,80})\s*\Z",
+    re.I,
 )
 _UNCERTAINTY = re.compile(r"\([0-9]+\)\Z")
 

@@ -41,6 +41,7 @@ _NUMBERS = re.compile(r"(?<![\w.])[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[
 _GROUP = re.compile(r"space[ _-]?group|\bS\.?G\b", re.IGNORECASE)
 _POSITION = re.compile(r"\b[0-9]{1,3}[a-zA]\b")
 _DIGIT = re.compile(r"[0-9]")
+_DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+\Z")
 _MAX_LINE = 200
 """Longer lines are prose (or an attack), never a line of a POSCAR."""
 
@@ -276,7 +277,8 @@ def _shape(line: str) -> str:  # noqa: PLR0911 - one line a shape reads best
     if not tokens:
         return "other"
     leading = 0
-    while leading < len(tokens) and is_coordinate(tokens[leading]):
+    # Decimal commas are refused by the reader, but by it.
+    while leading < len(tokens) and (is_coordinate(tokens[leading]) or _DECIMAL_COMMA.match(tokens[leading])):
         leading += 1
     if leading == len(tokens) == 1:
         return "scalar"
