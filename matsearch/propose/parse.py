@@ -15,7 +15,7 @@ from matsearch.crystal.text import TextError, from_cif, from_mapping, from_posca
 from matsearch.crystal.wyckoff_text import from_wyckoff_text, line_kind
 from matsearch.propose.blocks import Block, Kind, find_blocks, holds_cif, n_numbers
 from matsearch.propose.json_slips import CutString, JsonArray, JsonObject, read_objects
-from matsearch.propose.spellings import is_open, looks_like_structure, plain_key, to_mapping
+from matsearch.propose.spellings import is_open, looks_like_structure, plain_key, to_mapping, to_wyckoff_lines
 from matsearch.records import Rejection, Stage
 
 if TYPE_CHECKING:
@@ -265,7 +265,8 @@ def _read_mapping(node: JsonObject, cut: str) -> Structure | Rejection:
     if is_open(node):
         return _rejection(cut, "the object of a structure is not closed")
     try:
-        return from_mapping(to_mapping(node))
+        lines = to_wyckoff_lines(node)
+        return from_mapping(to_mapping(node)) if lines is None else from_wyckoff_text(lines)
     except TextError as err:
         return _rejection(err.reason, err.detail)
 

@@ -603,10 +603,37 @@ reply(
 )
 reply(
     "JSON with Wyckoff letters instead of all atoms",
-    ["bad_json"],
+    ["Na1 Cl1"],
     '{"space_group": 225, "lattice": {"a": 5.64, "b": 5.64, "c": 5.64, "alpha": 90, "beta": 90, "gamma": 90},'
     ' "sites": [{"element": "Na", "wyckoff": "4a", "frac_coords": [0, 0, 0]},'
     ' {"element": "Cl", "wyckoff": "4b", "frac_coords": [0.5, 0.5, 0.5]}]}',
+)
+reply(
+    "JSON with Wyckoff letters of another group",
+    ["count_mismatch"],
+    '{"space_group": {"number": 221, "symbol": "Pm-3m"}, "lattice": [4.12, 4.12, 4.12, 90, 90, 90],'
+    ' "sites": [{"element": "Cs", "wyckoff": "4a"}, {"element": "Cl", "wyckoff": "1b"}]}',
+)
+reply(
+    "JSON with all atoms and their Wyckoff letters",
+    ["Ti2 O4"],
+    '{"space_group": "P4_2/mnm", "lattice": [4.594, 4.594, 2.959, 90, 90, 90], "sites": ['
+    '{"element": "Ti", "wyckoff": "2a", "abc": [0, 0, 0]}, {"element": "Ti", "wyckoff": "2a", "abc": [0.5, 0.5, 0.5]},'
+    '{"element": "O", "wyckoff": "4f", "abc": [0.305, 0.305, 0]},'
+    ' {"element": "O", "wyckoff": "4f", "abc": [0.695, 0.695, 0]}, {"element": "O", "wyckoff": "4f", "abc": [0.195, 0.805, 0.5]}, {"element": "O", "wyckoff": "4f", "abc":'
+    " [0.805, 0.195, 0.5]}]}",
+)
+reply(
+    "JSON with an orbit and its free coordinate",
+    ["Ti2 O4"],
+    '{"spacegroup": 136, "lattice": {"a": 4.594, "c": 2.959}, "sites": [{"element": "Ti", "wyckoff": "2a"},'
+    ' {"element": "O", "wyckoff": "4f", "x": 0.305}]}',
+)
+reply(
+    "JSON with bare letters",
+    ["bad_wyckoff"],
+    '{"spacegroup": 136, "lattice": {"a": 4.594, "c": 2.959}, "sites": [{"element": "Ti", "wyckoff": "a"},'
+    ' {"element": "O", "wyckoff": "f", "x": 0.305}]}',
 )
 reply(
     "XML-like tags round every crystal",
