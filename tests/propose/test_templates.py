@@ -6,6 +6,7 @@ from typing import get_args
 
 import pytest
 
+from matsearch.crystal.representations import REPRESENTATIONS
 from matsearch.errors import ConfigError
 from matsearch.propose.proposer import Proposer, Space
 from matsearch.propose.shown import Remembered, Shown
@@ -81,6 +82,11 @@ def test_there_is_a_template_for_every_operator():
 def test_the_proposer_gives_templates_the_variables_that_are_promised():
     given = Proposer(Space())._variables([], None, Parents(0, 1, "explore", (), 1))
     assert given.keys() == VARIABLES.keys()
+
+
+def test_the_readme_of_the_prompts_names_every_variable():
+    text = (templates_folder() / "README.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in text for name in (*VARIABLES, *REPRESENTATIONS))
 
 
 def test_an_unknown_template_names_the_known_ones():
