@@ -14,7 +14,6 @@ from pymatgen.core import Element, Lattice, Structure
 from matsearch.errors import PotentialError
 from matsearch.potential import load_potential
 from matsearch.potential.batch import CrystalBatch
-from matsearch.potential.longrange.equilibration import boys
 from matsearch.potential.longrange.ewald import COULOMB, ewald_energy, isolated_energy
 from matsearch.potential.longrange.pqeq import (
     KCAL_PER_MOL,
@@ -24,6 +23,7 @@ from matsearch.potential.longrange.pqeq import (
     PQEqParameters,
     UnstableChargesError,
 )
+from matsearch.potential.longrange.terms import boys
 from matsearch.testing.potential import example_crystals
 
 FCC = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])

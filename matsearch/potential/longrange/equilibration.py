@@ -1,90 +1,41 @@
 """Charges and shells of minimal energy: Newton's method on crystals side by side.
 
-The energy of polarizable charge equilibration at charges q and shell displacements s is
-
-    E = sum(chi q + eta q²/2 + K |s|²/2 + Z F.s) + sum over k of w |S(k)|² - own,
-    S(k) = sum f(k) [(q + Z) exp(ik.r) - Z exp(ik.(r + s))],   f = exp(-k²/4a),
-    own  = sum[((q + Z)² + Z²) J/2 - Z (q + Z) φ(|s|)],   φ(s) = C erf(sqrt(a/2) s)/s,   J = φ(0),
-
-with a core of charge q + Z at r and a shell of charge -Z at r + s, both Gaussians of exponent a, and a field F.
-Its first and second derivatives in q and s are written out here, so that a step costs a matrix product and a Cholesky
-factorisation. The total charge is held by a reflection that turns (1, 1, ..., 1) of the charges into one coordinate,
-which is then left alone: the rest are the neutral variations.
+First and second derivatives of the energy (`matsearch.potential.longrange.terms`) in charges and shells are written out
+here, so that a step costs a matrix product and a Cholesky factorisation. The total charge is held by a reflection that
+turns (1, 1, ..., 1) of the charges into one coordinate, which is then left alone: the rest are the neutral variations.
+Crystals too large for that go to `matsearch.potential.longrange.large`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
+from matsearch.potential.longrange import large
 from matsearch.potential.longrange.ewald import COULOMB, wave_vectors
+from matsearch.potential.longrange.terms import LONGEST, TOLERANCE, Equilibrated, Terms, boys
 
-TOLERANCE = 1e-10
-"""Largest slope left: eV per e against the common potential, and eV/Å of a shell."""
 MAX_FACTORS = 12
 """Second derivatives are computed this often at most; two suffice for what is far from a catastrophe."""
 STEPS_A_FACTOR = 8
 NEAR = 1e-4
 """e and Å: second derivatives this near to the solution stand for those at it where they are tested."""
-LONGEST = 0.3
-"""Å; no shell moves further in one step. Shells of real crystals end within 0.1 Å."""
-
-
-@dataclass(frozen=True, eq=False)
-class Terms:
-    """What the energy of crystals side by side is made of.
-
-    Attributes:
-        fractional: [n_block, n, 3] positions in lattice vectors.
-        cells: [n_block, 3, 3] in Å.
-        integers: [n_block, n_waves, 3] the waves in reciprocal lattice vectors.
-        waves: [n_block, n_waves] which of them are no pads.
-        mask: [n_block, n] which atoms are no pads.
-        chi: [n_block, n] electronegativity in eV/e, with the potential of a field where charge can follow it.
-        eta: [n_block, n] hardness in eV/e².
-        spring: [n_block, n] K in eV/Å².
-        shell: [n_block, n] Z in e, charge of the core that balances the shell; zero for an atom without shell.
-        exponent: [n_block, n] a in Å^-2.
-        field: [n_block, 3] on the shells, in V/Å.
-    """
-
-    fractional: Tensor
-    cells: Tensor
-    integers: Tensor
-    waves: Tensor
-    mask: Tensor
-    chi: Tensor
-    eta: Tensor
-    spring: Tensor
-    shell: Tensor
-    exponent: Tensor
-    field: Tensor
-
-    def detached(self) -> Terms:
-        """The same numbers without their history."""
-        return Terms(**{name: value.detach() for name, value in vars(self).items()})
+LARGE = 150
+"""Atoms from which on matrices are not written out. (From 70 on that is faster, but it proves no minimum.)"""
 
 
 def energy(terms: Terms, charges: Tensor, shells: Tensor) -> Tensor:
     """[n_block] in eV at charges [n_block, n] (e) and shell displacements [n_block, n, 3] (Å), differentiable."""
-    mask = terms.mask
-    shell = terms.shell * mask
-    core = charges * mask + shell
+    if terms.mask.shape[1] >= LARGE:
+        return large.energy(terms, charges, shells)
+    shell = terms.shell * terms.mask
+    core = charges * terms.mask + shell
     k, weights = wave_vectors(terms.cells, terms.integers, terms.waves)
-    waves = waves_energy(k, weights, terms.integers, terms.fractional, core, shell, shells, terms.exponent)
-    squares = shells.square().sum(2)
-    half = 0.5 * terms.exponent
-    itself = 2 * COULOMB * (half / torch.pi).sqrt()
-    own = 0.5 * (core.square() + shell.square()) * itself - shell * core * itself * boys(half * squares, 0)
-    of_atoms = charges * terms.chi + 0.5 * terms.eta * charges.square() + 0.5 * terms.spring * squares - own
-    of_atoms = of_atoms + terms.shell * (shells * terms.field[:, None]).sum(2)
-    return waves + (of_atoms * mask).sum(1)
+    waves = _waves_energy(k, weights, terms.integers, terms.fractional, core, shell, shells, terms.exponent)
+    return waves + terms.sites(charges, shells)
 
 
-def waves_energy(
+def _waves_energy(
     k: Tensor,
     weights: Tensor,
     integers: Tensor,
@@ -103,79 +54,6 @@ def waves_energy(
     return (weights * (real.square() + imaginary.square())).sum(1)
 
 
-def boys(x: Tensor, order: int) -> Tensor:
-    """Boys' function F_m(x), the integral of t^2m exp(-x t²) from 0 to 1, for x >= 0; dF_m/dx = -F_(m+1).
-
-    erf(sqrt(x))/sqrt(x) is 2/sqrt(π) F_0(x), without the trouble at x = 0.
-    """
-    values: Tensor = _Boys.apply(x, order)
-    return values
-
-
-class _Boys(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x: Tensor, order: int) -> Tensor:  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(x)
-        ctx.order = order
-        small = x.clamp(max=0.5)
-        series, power = torch.zeros_like(x), torch.ones_like(x)
-        for n in range(14):  # 0.5^14/14! is 1e-15
-            series = series + power / (2 * (order + n) + 1)
-            power = power * -small / (n + 1)
-        large = x.clamp(min=0.5)
-        upward = 0.5 * (torch.pi / large).sqrt() * torch.erf(large.sqrt())
-        for m in range(order):
-            upward = ((2 * m + 1) * upward - torch.exp(-large)) / (2 * large)
-        return torch.where(x < 0.5, series, upward)
-
-    @staticmethod
-    def backward(ctx, slope: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def]
-        (x,) = ctx.saved_tensors
-        return -slope * boys(x, ctx.order + 1), None
-
-
-@torch.no_grad()
-def shell_displacements(terms: Terms, charges: Tensor, shells: Tensor, forces: Tensor) -> Tensor:
-    """How shells at rest move at fixed charges under small forces.
-
-    Args:
-        terms: The energy.
-        charges: [n_block, n] and
-        shells: [n_block, n, 3], where it is stationary in the shells.
-        forces: [n_block, n, 3, n_forces] in eV/Å.
-
-    Returns:
-        [n_block, n, 3, n_forces] in Å; NaN where the shells are unstable.
-    """
-    system = _System(terms.detached())
-    factor, failed = system.factor_of_shells(charges, shells)
-    free = system.free[:, system.n :, None]
-    packed = torch.where(free, forces.transpose(1, 2).flatten(1, 2), 0)
-    moved = torch.where(free, torch.cholesky_solve(packed, factor), 0)
-    moved = moved.unflatten(1, (3, system.n)).transpose(1, 2)
-    return torch.where(failed[:, None, None, None], torch.nan, moved)
-
-
-@dataclass(frozen=True, eq=False)
-class Equilibrated:
-    """The minimum for crystals side by side; without history.
-
-    Attributes:
-        charges: [n_block, n] in e.
-        shells: [n_block, n, 3] in Å.
-        unstable: [n_block] whether second derivatives were not positive.
-        unfinished: [n_block] whether slopes above `TOLERANCE` were left.
-        inverse: Applies the inverse of the second derivatives on neutral variations to slopes in charges and shells,
-            [n_block, n] and [n_block, n, 3]. Differentiable (it is linear).
-    """
-
-    charges: Tensor
-    shells: Tensor
-    unstable: Tensor
-    unfinished: Tensor
-    inverse: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-
-
 @torch.no_grad()
 def equilibrate(terms: Terms, total_charges: Tensor, *, exact: bool = False) -> Equilibrated:
     """Charges and shells at which the energy is stationary.
@@ -188,6 +66,8 @@ def equilibrate(terms: Terms, total_charges: Tensor, *, exact: bool = False) -> 
         total_charges: [n_block] in e.
         exact: Whether `inverse` is to hold at the solution itself rather than within `NEAR` of it.
     """
+    if terms.mask.shape[1] >= LARGE:
+        return large.equilibrate(terms, total_charges)
     system = _System(terms.detached())
     counts = terms.mask.sum(1)
     charges = terms.mask * (total_charges / counts)[:, None]
@@ -225,6 +105,30 @@ def equilibrate(terms: Terms, total_charges: Tensor, *, exact: bool = False) -> 
         return system.unpack(system.solve(factor, system.pack(of_charges, of_shells)))
 
     return Equilibrated(charges, shells, unstable, unfinished, inverse)
+
+
+@torch.no_grad()
+def shell_displacements(terms: Terms, charges: Tensor, shells: Tensor, forces: Tensor) -> Tensor:
+    """How shells at rest move at fixed charges under small forces.
+
+    Args:
+        terms: The energy.
+        charges: [n_block, n] and
+        shells: [n_block, n, 3], where it is stationary in the shells.
+        forces: [n_block, n, 3, n_forces] in eV/Å.
+
+    Returns:
+        [n_block, n, 3, n_forces] in Å; NaN where the shells are unstable.
+    """
+    if terms.mask.shape[1] >= LARGE:
+        return large.shell_displacements(terms, charges, shells, forces)
+    system = _System(terms.detached())
+    factor, failed = system.factor_of_shells(charges, shells)
+    free = system.free[:, system.n :, None]
+    packed = torch.where(free, forces.transpose(1, 2).flatten(1, 2), 0)
+    moved = torch.where(free, torch.cholesky_solve(packed, factor), 0)
+    moved = moved.unflatten(1, (3, system.n)).transpose(1, 2)
+    return torch.where(failed[:, None, None, None], torch.nan, moved)
 
 
 class _System:

@@ -38,9 +38,10 @@ from matsearch.potential.batch import BatchPrediction, CrystalBatch, Output
 from matsearch.potential.batched import BatchedPotential
 from matsearch.potential.derivatives import differentiate
 from matsearch.potential.device import torch_device
-from matsearch.potential.longrange.equilibration import TOLERANCE, Terms, energy, equilibrate
+from matsearch.potential.longrange.equilibration import energy, equilibrate
 from matsearch.potential.longrange.ewald import COULOMB, fractional_positions, wave_cutoff, waves
 from matsearch.potential.longrange.padding import Block, blocks, rejoin_atoms, rejoin_systems
+from matsearch.potential.longrange.terms import TOLERANCE, Terms
 from matsearch.potential.threads import one_thread
 
 EXPONENT_RADIUS2 = 0.5 * 0.462770
