@@ -24,6 +24,7 @@ POTENTIALS = {
     "pqeq": "matsearch.potential.longrange.pqeq:pqeq",
     "pqeq-generic": "matsearch.potential.longrange.pqeq:pqeq_generic",
     "pqeq-refitted": "matsearch.potential.longrange.pqeq:pqeq_refitted",
+    "pqeq-taper": "matsearch.potential.longrange.taper:pqeq_taper",
     "sevennet-0": "matsearch.potential.adapters.sevennet:sevennet_0",
 }
 FROM_FILE = {"mace": "matsearch.potential.adapters.mace:mace"}
