@@ -44,9 +44,17 @@ class PotentialSum(BatchedPotential):
             raise PotentialError(f"{self.name}: there is no element that all parts know")
         self.batch_atoms = min(part.batch_atoms for part in self.parts)
         self.is_term = all(part.is_term for part in self.parts)
-        self.energy_references = self.parts[0].energy_references
+        self.energy_references = self._references()
         own = [part.not_finite for part in self.parts if part.not_finite != Potential.not_finite]
         self.not_finite = "; ".join(own) or Potential.not_finite
+
+    def _references(self) -> dict[str, float] | None:
+        """Those of all parts together, so that what is left is small for every crystal; None where a part has none."""
+        tables = [part.energy_references for part in self.parts]
+        known = [table for table in tables if table is not None]
+        if len(known) < len(tables):
+            return None
+        return {symbol: sum(table[symbol] for table in known) for symbol in sorted(self.elements)}
 
     def double(self) -> PotentialSum:
         """The sum of the parts in double precision.

@@ -160,6 +160,14 @@ def test_its_crystals_meet_no_hull_of_a_part(both):
         load_reference("chgnet-0.3.0").height(relaxed)
 
 
+def test_dispersion_takes_no_crystal_out_of_the_domain(both):
+    """Technetium has the lowest energy of a network, -2.38 of the -3 eV/atom allowed, and 0.64 of dispersion."""
+    technetium = Structure(Lattice.hexagonal(2.74, 4.39), ["Tc"] * 2, [[1 / 3, 2 / 3, 0.25], [2 / 3, 1 / 3, 0.75]])
+    assert both.predict([technetium])[0].out_of_domain is None
+    hole = Structure(Lattice.cubic(1.5), ["Tc"], [[0, 0, 0]])
+    assert both.predict([hole])[0].out_of_domain
+
+
 def test_layers_of_graphite_are_found_where_they_are():
     """At 3.35 Å and bound by about 50 meV/atom, as measured; CHGNet alone finds none, as the PBE of its labels."""
     spacings = [*np.arange(3.0, 4.61, 0.05), 9.0]

@@ -10,8 +10,8 @@ tests compare with. Beside the tables little is left to write.
 How far the sums converge (energy of 22 crystals from graphite to gold, PBE with Becke-Johnson damping, mean and largest
 deviation in meV/atom): two-body, from dftd3's own Ewald summation, 0.02 and 0.1 with the cutoffs below, where dftd3's
 default cutoff of 60 Bohr leaves 0.22 and 0.74, and a sharp cutoff as short 1.8 and 6.3; the largest stress deviates by
-0.003 GPa, forces by 0.05 meV/Å. Three-body, from a cutoff of 40 Bohr (18 crystals, where the term is up to 85 meV/atom):
-0.5 and 1.6; a sharp cutoff as costly leaves 2.6 and 12.
+0.003 GPa, forces by 0.05 meV/Å. Three-body, from a cutoff of 40 Bohr (18 crystals, in which the term is up to 85
+meV/atom): 0.5 and 1.6; a sharp cutoff as costly leaves 2.6 and 12.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
-from ase.data import chemical_symbols
+from ase.data import chemical_symbols, covalent_radii
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -153,6 +154,22 @@ class D3(BatchedPotential):
         )
         self._far_contacts = _far_contacts(self._covalent, self.cutoffs)
         self._tail9 = EVEN * _mean_power(-3, self.cutoffs.triples, self.cutoffs.triples_width)
+        pairs = D3(functional, kind, device, cutoffs=cutoffs) if three_body else None
+        self.energy_references = self._energies_of_elements() if pairs is None else pairs.energy_references
+
+    def _energies_of_elements(self) -> dict[str, float]:
+        """Two-body energy of each element with its atoms packed closely, a tenth farther apart than they would touch.
+
+        About what dispersion adds to a crystal: what is then left of a sum's energy is small where a network's part is.
+        """
+        edges = [1.1 * 2**0.5 * radius for radius in covalent_radii[1:95]]
+        cells = [edge * (np.ones((3, 3)) - np.eye(3)) for edge in edges]
+        batch = CrystalBatch.from_arrays(
+            [np.zeros((1, 3))] * 94, cells, [[number] for number in range(1, 95)], self.device
+        )
+        with torch.no_grad():
+            energies: list[float] = self.forward(batch).energies.tolist()
+        return dict(zip(chemical_symbols[1:95], energies, strict=True))
 
     def double(self) -> D3:
         """Itself: it computes in double precision."""
