@@ -18,6 +18,7 @@ BACKENDS = {
     "openai": "matsearch.llm.openai:OpenAIBackend",
     "scripted": "matsearch.llm.scripted:ScriptedBackend",
     "transformers": "matsearch.llm.transformers:TransformersBackend",
+    "vllm": "matsearch.llm.vllm:VLLMBackend",
 }
 
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
-from matsearch.errors import BackendRequestError, BackendUnavailableError
+from matsearch.errors import BackendRequestError
 from matsearch.llm.base import Backend, SamplingOptions
+from matsearch.llm.local_model import check_configuration, find_model, first_line, loading, quiet
 from matsearch.records import Completion, Prompt, Usage
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class TransformersBackend(Backend):
                 if n_tried == 1:
                     raise BackendRequestError(
                         f"[llm] model {self.model!r} does not fit into the memory of {self._device()} with even one "
-                        f"prompt: {_first_line(err)}; take a smaller model, dtype or options.max_tokens"
+                        f"prompt: {first_line(err)}; take a smaller model, dtype or options.max_tokens"
                     ) from err
                 self._fitting = n_tried // 2
             else:
@@ -105,7 +106,7 @@ class TransformersBackend(Backend):
         batch = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=self._adds_special(tokenizer))
         n_prompt = int(batch["input_ids"].shape[1])
         room = self._room(model, n_prompt)
-        with torch.inference_mode(), _quiet():
+        with torch.inference_mode(), quiet():
             output = model.generate(
                 input_ids=batch["input_ids"].to(model.device),
                 attention_mask=batch["attention_mask"].to(model.device),
@@ -137,10 +138,8 @@ class TransformersBackend(Backend):
             BackendUnavailableError: The model is not on this machine and cannot be fetched.
         """
         import torch
-        from transformers import AutoConfig
 
-        with self._loading(self._source):
-            AutoConfig.from_pretrained(self._source, local_files_only=Path(self._source).is_dir())
+        check_configuration(self._source)
         with self._using_device():
             torch.empty(1, device=self._device())
 
@@ -149,21 +148,7 @@ class TransformersBackend(Backend):
         self._loaded = None
 
     def _find(self, model: str) -> str:
-        """What to load: a folder that holds a model, or a hub id.
-
-        Raises:
-            BackendRequestError: It looks like a folder, but there is no model in it.
-        """
-        path = Path(model).expanduser()
-        if not (path.exists() or path.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1):
-            return model
-        if not (path / "config.json").is_file():
-            found = "a folder without config.json" if path.is_dir() else "a file" if path.exists() else "nothing"
-            raise BackendRequestError(
-                f"[llm] model {model!r} of backend {self.name!r}: expected a folder saved by transformers, found "
-                f"{found}; give the folder that holds config.json and the weights, or a hub id"
-            )
-        return str(path)
+        return find_model(self.name, model)
 
     def _load(self) -> tuple[Any, Any]:
         if self._loaded is None:
@@ -176,7 +161,7 @@ class TransformersBackend(Backend):
 
         is_local = Path(source).is_dir()
         dtype = "auto" if self._options.dtype == "auto" else getattr(torch, self._options.dtype)
-        with self._loading(source):
+        with loading(source):
             tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=is_local, padding_side="left")
             model = AutoModelForCausalLM.from_pretrained(source, local_files_only=is_local, dtype=dtype)
         if tokenizer.pad_token_id is None:
@@ -192,27 +177,6 @@ class TransformersBackend(Backend):
         return "cuda" if torch.cuda.is_available() else "cpu"
 
     @contextmanager
-    def _loading(self, source: str) -> Iterator[None]:
-        """Say what is wrong with a model that cannot be read.
-
-        Raises:
-            BackendRequestError: Its files are no causal language model, or some are missing.
-            BackendUnavailableError: It is not on this machine and cannot be fetched.
-        """
-        try:
-            with _quiet():
-                yield
-        except OSError as err:  # transformers' word for missing files, unknown ids and an unreachable hub alike
-            is_local = Path(source).is_dir()
-            where = "is incomplete" if is_local else "is not on this machine and could not be fetched from the hub"
-            kind = BackendRequestError if is_local else BackendUnavailableError
-            raise kind(f"[llm] model {source!r} {where}: {_first_line(err)}; check the name or give a folder") from err
-        except (ValueError, KeyError, TypeError) as err:
-            raise BackendRequestError(
-                f"[llm] model {source!r} is no causal language model: {_first_line(err)}"
-            ) from err
-
-    @contextmanager
     def _using_device(self) -> Iterator[None]:
         """Say that a device is not there.
 
@@ -223,7 +187,7 @@ class TransformersBackend(Backend):
             yield
         except (RuntimeError, AssertionError) as err:  # torch raises either
             device = self._device()
-            raise BackendRequestError(f"[llm] options.device {device!r} cannot be used: {_first_line(err)}") from err
+            raise BackendRequestError(f"[llm] options.device {device!r} cannot be used: {first_line(err)}") from err
 
     def _room(self, model: Any, n_prompt: int) -> int:
         """Tokens left in the model's context after the prompt."""
@@ -315,23 +279,3 @@ def _end_ids(model: Any, tokenizer: Any) -> set[int]:
     declared = model.generation_config.eos_token_id
     ids = set(declared) if isinstance(declared, list) else {declared}
     return {int(token) for token in ids | {tokenizer.eos_token_id} if token is not None}
-
-
-def _first_line(err: BaseException) -> str:
-    return (str(err).strip().splitlines() or [type(err).__name__])[0][:300]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars and no advice from transformers while it loads and generates."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

@@ -1,3 +1,6 @@
+import importlib.util
+
+import fake_vllm
 import pytest
 from misbehaving_server import serving
 from real_server import save_tiny_chat_model
@@ -55,6 +58,28 @@ class TestTransformers(BackendContract):
     @pytest.fixture
     def backend(self, chat_model):
         backend = load_backend("transformers", str(chat_model), {"max_tokens": 8, "device": "cpu"})
+        yield backend
+        backend.close()
+
+
+@pytest.fixture(scope="module")
+def vllm_model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    save_tiny_chat_model(folder, head_size=64)  # the smallest that vLLM knows
+    return folder
+
+
+class TestVLLM(BackendContract):
+    """On the real engine where it is installed, else on a fake of it."""
+
+    samples = True
+
+    @pytest.fixture
+    def backend(self, vllm_model, monkeypatch):
+        if importlib.util.find_spec("vllm") is None:
+            fake_vllm.install(monkeypatch)
+        engine = {"max_model_len": 512}
+        backend = load_backend("vllm", str(vllm_model), {"max_tokens": 8, "engine": engine})
         yield backend
         backend.close()
 
