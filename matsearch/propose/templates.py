@@ -241,7 +241,10 @@ def _hint(word: str, known: Iterable[str]) -> str:
 def _own_folder(own: str) -> Path:
     if Path(own).is_absolute():
         if not Path(own).is_dir():
-            raise ConfigError(f"[search] prompts: there is no folder {own}; put it back, or name another")
+            raise ConfigError(
+                f"[search] prompts: there is no folder {own}; name the one with the templates (a run that has begun "
+                "needs those that it began with: put it back)"
+            )
         return Path(own)
     sets = sorted(_sets())
     if own not in sets:

@@ -98,10 +98,11 @@ def test_a_continued_campaign_asks_what_an_uninterrupted_one_asks(campaign, tmp_
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     path = campaign()
     command("run", path, "--run-dir", whole)
-    # Stopped in the middle by budgets, several times: the memory is built again from what the store holds.
+    # Stopped in the middle by budgets, several times, with other workers: the memory is built again from what the store holds.
     command("run", path, "--run-dir", parts, "--set", "budget.proposals=9")
     for limit in ("14", "21", "1000"):
-        status, _, err = command("run", parts, "--set", f"budget.proposals={limit}")
+        workers = "llm.options.concurrency=4"
+        status, _, err = command("run", parts, "--set", f"budget.proposals={limit}", "--set", workers)
         assert status == 0, err
     assert prompts_of(parts) == prompts_of(whole)
     assert_same_candidates(*(ms.Campaign.open(folder).candidates() for folder in (whole, parts)))
