@@ -155,7 +155,9 @@ def _read_block(text: str) -> tuple[dict[str, str], list[dict[str, list[str]]]]:
         elif token.startswith("_") and not was_quoted:
             if not is_value(at):
                 raise TextError("truncated", f"{quoted(token)} has no value")
-            items.setdefault(token.lower(), tokens[at][0])
+            value = tokens[at][0]
+            if items.setdefault(token.lower(), value) != value and token.lower().startswith("_cell_"):
+                raise TextError("bad_cif", f"{token} is stated twice: {quoted(items[token.lower()])}, {quoted(value)}")
             at += 1
         else:
             raise TextError("bad_cif", f"expected a name or a loop, got {quoted(token)}")
@@ -246,9 +248,12 @@ def _operation(text: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _read_sites(loops: list[dict[str, list[str]]]) -> list[tuple[str, np.ndarray, int | None]]:
     """Symbol, fractional position and stated multiplicity of each row."""
-    loop: dict[str, list[str]] | None = next((found for found in loops if "_atom_site_fract_x" in found), None)
-    if loop is None or not loop["_atom_site_fract_x"]:
+    found = [loop for loop in loops if "_atom_site_fract_x" in loop]
+    if not found or not found[0]["_atom_site_fract_x"]:
         raise TextError("truncated", "no atom sites with fractional coordinates")
+    if len(found) > 1:
+        raise TextError("bad_cif", f"{len(found)} loops of atom sites; expected one")
+    loop = found[0]
     axes = [f"_atom_site_fract_{axis}" for axis in "xyz"]
     for axis in axes:
         if axis not in loop:

@@ -212,11 +212,11 @@ def _species_of_comment(comment: list[str], counts: list[int]) -> list[str] | No
 def _read_mode(lines: _Lines) -> tuple[bool, bool]:
     """Whether coordinates are Cartesian, and whether flags for selective dynamics follow."""
     tokens = lines.take("coordinate mode")
-    word = tokens[0].lower() if tokens else ""
+    word = tokens[0].lower().rstrip(":") if tokens else ""
     selective = word != "" and "selective".startswith(word)
     if selective:
         tokens = lines.take("coordinate mode")
-        word = tokens[0].lower() if tokens else ""
+        word = tokens[0].lower().rstrip(":") if tokens else ""
     # VASP looks at the first letter and takes everything else as direct; "cubic" and "primitive" mean neither.
     if word and ("direct".startswith(word) or word in ("frac", "fractional")):
         return False, selective

@@ -71,9 +71,10 @@ def is_number(token: str) -> bool:
 
 
 def row_tokens(line: str) -> list[str]:
-    """Tokens of a line up to a remark. Commas part three numbers (`0.5, 0.5, 0.5 Cl`), nothing else: 0,5 is none."""
+    """Tokens of a line up to a remark. Commas part words (`Na, Cl`) and three numbers (`0.5,0.5,0.5`): 0,5 is none."""
     line = _REMARK.sub("", line).rstrip()
-    return (line.replace(",", " ") if _COMMA_ROW.match(line) else line).split()
+    tokens = (line.replace(",", " ") if _COMMA_ROW.match(line) else line).split()
+    return [token for token in (each.rstrip(",") for each in tokens) if token]
 
 
 def read_coordinate(token: str, where: str, reason: str) -> float:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -28,6 +29,7 @@ from matsearch.crystal.space_groups import space_group
 from matsearch.crystal.tokens import (
     TextError,
     build,
+    count_formula,
     is_coordinate,
     is_number,
     ordered_symbols,
@@ -81,6 +83,9 @@ _NOTE = re.compile(
     r"\s*(?:[A-Za-z][^:=]{0,60}:|[-:\s|+]*|(?:orbits?|sites?|atoms?|lattice|cell)|(?:element|atom|species|site|label)\b[^0-9]{0,80})\s*\Z",
     re.I,
 )
+_FORMULA = re.compile(r"(?i:(?:chemical[ ])?(?:formula|composition))\s*[:=]?\s*((?:[A-Z][a-z]?[0-9]{0,4}\s?){1,20})\Z")
+# The position before its element: `4a Na`.
+_SWAPPED = re.compile(r"([0-9]{1,3}[a-zA])\s*[:,(=-]?\s+\(?([A-Z][a-z]?[0-9]{0,3})(?![a-z])\)?")
 _UNCERTAINTY = re.compile(r"\([0-9]+\)\Z")
 
 LineKind = Literal["group", "cell", "orbit", "note", "other"]
@@ -187,7 +192,7 @@ def line_kind(line: str) -> LineKind:
         return "orbit"
     if _assignments(line):
         return "cell"
-    return "note" if _NOTE.match(line) else "other"
+    return "note" if _NOTE.match(line) or _FORMULA.match(line) else "other"
 
 
 def from_wyckoff_text(text: str) -> Structure:
@@ -205,6 +210,7 @@ def from_wyckoff_text(text: str) -> Structure:
     number: int | None = None
     cell: dict[str, float] = {}
     orbits: list[_Orbit] = []
+    formula = ""
     for at, raw in enumerate(text.splitlines(), start=1):
         line, kind = _plain(raw), line_kind(raw)
         if kind == "group":
@@ -218,6 +224,8 @@ def from_wyckoff_text(text: str) -> Structure:
                     raise TextError("bad_wyckoff", f"line {at}: {name} = {cell[name]:g} before, {value:g} here")
         elif kind == "orbit":
             orbits.append(_read_orbit(line, at))
+        elif found := _FORMULA.match(line):
+            formula = found[1]
         elif kind == "other":
             raise TextError("bad_wyckoff", f"line {at}: expected a parameter or an orbit, got {quoted(raw.strip())}")
     if number is None:
@@ -225,13 +233,28 @@ def from_wyckoff_text(text: str) -> Structure:
     lattice = _lattice(number, cell)
     if not orbits:
         raise TextError("truncated", "no orbit")
-    return _expanded(number, lattice, orbits)
+    structure = _expanded(number, lattice, orbits)
+    _check_formula(formula, [site.specie.symbol for site in structure])
+    return structure
+
+
+def _check_formula(formula: str, species: list[str]) -> None:
+    """A formula, where one is stated, must be that of the orbits up to a factor."""
+    stated: dict[str, int] = {}
+    for symbol, count in re.findall("([A-Z][a-z]?)([0-9]*)", formula):
+        stated[symbol] = stated.get(symbol, 0) + int(count or 1)
+    found = Counter(species)
+    total = sum(stated.values())
+    if stated and any(stated.get(each, 0) * len(species) != found[each] * total for each in {*stated, *found}):
+        raise TextError(
+            "count_mismatch", f"formula {quoted(formula.strip())}, but the orbits give {count_formula(species)}"
+        )
 
 
 def _plain(line: str) -> str:
     """A line without markup, bullet and comment; a row of a table becomes one of blanks."""
     line = _MARKUP.sub("", line).replace("|", " ")
-    return _BULLET.sub("", line, count=1).strip()
+    return _SWAPPED.sub(r"\2 \1", _BULLET.sub("", line, count=1).strip(), count=1)
 
 
 def _stated_group(line: str) -> tuple[int | None, str | None] | None:

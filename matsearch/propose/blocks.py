@@ -32,7 +32,10 @@ _MARKUP = re.compile(r"[ \t]*(?:>[ \t]?)*`?")
 _TAG = re.compile(r"</?[A-Za-z][\w-]{0,30}>")
 _COMPACT = re.compile(r"crystal[ \t]+[A-Z][a-z]?(?:[ \t]+(?:[0-9:]|[A-Z][a-z]?(?![A-Za-z]))|[ \t]*\Z)")
 _INLINE_COMPACT = re.compile(r"\bcrystal[ \t]+[A-Z][a-z]?[ \t]+[0-9]+[ \t]")
-_CIF_START = re.compile(r"data_\S*[ \t]*\Z|_cell_length_a\s", re.IGNORECASE)
+_CIF_START = re.compile(
+    r"data_\S*[ \t]*\Z|loop_[ \t]*\Z|_(?:cell|symmetry|space_group|chemical|atom|audit|journal|publ|database)_",
+    re.IGNORECASE,
+)
 _CIF_LINE = re.compile(r"[_#;'\"]|loop_|data_", re.IGNORECASE)
 _MODE = re.compile(
     r"(?:direct|fractional|cart(?:esian)?|selective(?:[ \t]+dynamics)?|indirect)\b.{0,30}\Z", re.IGNORECASE
@@ -77,6 +80,7 @@ class _Finder:
         self.shapes = [_shape(line) for line in lines]
         self.blocks: list[Block] = []
         self.barren_until = 0  # no headless POSCAR begins before this line
+        self.no_cif_until = 0  # nor does a CIF before this one
 
     def find(self) -> list[Block]:
         # A text that begins with the scale factor has its comment line before the first line.
@@ -86,7 +90,12 @@ class _Finder:
             if "crystal" in line and (pieces := _compact_pieces(line)):
                 self.blocks += [Block("compact", piece) for piece in pieces]
                 at += 1
-            elif line[:1] in "dD_" and _CIF_START.match(line) and (end := self._cif_end(at)):
+            elif (
+                line[:1] in "dDlL_"
+                and at >= self.no_cif_until
+                and _CIF_START.match(line)
+                and (end := self._cif_end(at))
+            ):
                 at = self._add("cif", at, end)
             elif _GROUP.search(line) and (end := self._wyckoff_end(at)):
                 at = self._add("wyckoff", at, end)
@@ -186,11 +195,19 @@ class _Finder:
         """First line after the CIF that starts at `at`; None where it is none (a word that starts with data_)."""
         end = at + 1
         in_sites = False
-        n_columns = 0
-        looks_real = self.lines[at].startswith("_")
+        n_columns = n_cells = 0
+        last_site = at
+        is_named = self.lines[at].lower().startswith("data_")
+        looks_real = not is_named
+        n_cells += self.lines[at].lower().startswith("_cell_length_a")
         while end < len(self.lines):
             line = self.lines[end]
             if line.lower().startswith("data_"):
+                break
+            n_cells += line.lower().startswith("_cell_length_a")
+            if n_cells > 1 and last_site > at:
+                # Another CIF without a `data_` line; what it says before its cell is its own.
+                end = last_site + 1
                 break
             if line.startswith("_"):
                 looks_real = True
@@ -206,8 +223,13 @@ class _Finder:
                     return None
                 if not is_row and (in_sites or not self.lines[end - 1]):
                     break
+                if in_sites:
+                    last_site = end
             end += 1
-        return end if looks_real else None
+        if looks_real and (is_named or any(map(holds_cif, self.lines[at:end]))):
+            return end
+        self.no_cif_until = end
+        return None
 
     # ---- Wyckoff text
 

@@ -1,7 +1,8 @@
 """Structures written as JSON objects, in the spellings that language models and common tools use.
 
-Only names and nesting are translated; numbers are never touched. Coordinates are fractional unless the object says
-Cartesian, by the key (`cart_coords`) or a flag (`"coords_are_cartesian": true`, `"coordinate_type": "cartesian"`).
+Only names, nesting and the spelling of numbers are translated; their values are never touched. Coordinates are
+fractional unless the object says Cartesian, by the key (`cart_coords`) or a flag (`"coords_are_cartesian": true`,
+`"coordinate_type": "cartesian"`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,14 @@ import re
 from collections import Counter
 from typing import Any
 
-from matsearch.crystal.tokens import TextError, is_element, labelled_element, quoted
+from matsearch.crystal.tokens import (
+    TextError,
+    is_coordinate,
+    is_element,
+    labelled_element,
+    quoted,
+    read_coordinate,
+)
 from matsearch.propose.json_slips import CutString, JsonArray, JsonObject
 
 _LATTICE = (
@@ -27,14 +35,26 @@ _FRACTIONAL = (
 )
 _CARTESIAN = ("cartcoords", "cartesiancoordinates", "cartesiancoords", "cartesianpositions", "xyz")
 _NEUTRAL = ("coords", "coordinates", "positions", "position", "atomicpositions", "atomcoordinates", "sites")
-_SITES = ("sites", "atoms", "atomicpositions", "atomsites", "basis", "positions", "atomicsites")
+_SITES = (
+    "sites",
+    "atoms",
+    "atomicpositions",
+    "atomsites",
+    "basis",
+    "positions",
+    "atomicsites",
+    "orbits",
+    "wyckoffsites",
+)
 _SITE_ELEMENT = ("element", "symbol", "species", "specie", "atom", "type", "label", "name")
 _COUNTS = ("counts", "atomcounts", "numatoms", "natoms", "numberofatoms", "speciescounts", "elementcounts")
 _SCALES = ("scale", "scalefactor", "scalingfactor", "latticescale")
 _FLAGS = ("coordsarecartesian", "cartesian", "iscartesian")
 _MODES = ("coordinatetype", "coordinatesystem", "coordsystem", "coordtype", "coordinatemode", "mode", "coordstype")
 _GROUPS = ("spacegroup", "spacegroupnumber", "spacegroupsymbol", "sgnumber", "sg")
-_LETTERS = ("wyckoff", "wyckoffposition", "wyckoffletter", "wyckoffsymbol", "wyckoffsite", "wyckofflabel")
+_LETTERS = ("wyckoff", "wyckoffposition", "wyckoffletter", "wyckoffsymbol", "wyckoffsite", "wyckofflabel", "site")
+_LENGTHS = ("lengths", "abc", "axes")
+_UNIT = re.compile(r"\s*(?:\u00c5|\u212b|A|[Aa]ngstroms?|\u00b0|deg(?:rees?)?)\Z")
 _LETTER = re.compile(r"([1-9][0-9]{0,2})([a-zA])\Z")
 _PARAMETERS = ("a", "b", "c", "alpha", "beta", "gamma")
 _VECTOR_NAMES = (("a", "b", "c"), ("a1", "a2", "a3"), ("v1", "v2", "v3"), ("vectora", "vectorb", "vectorc"))
@@ -51,6 +71,8 @@ def looks_like_structure(node: JsonObject) -> bool:
     """Whether an object describes a crystal: a lattice, and atoms or positions."""
     pairs = _pairs(node)
     has_lattice = any(name in pairs for name in _LATTICE) or all(name in pairs for name in _PARAMETERS)
+    # Of a cubic crystal by its symmetry `a` is all there is.
+    has_lattice = has_lattice or ("a" in pairs and any(name in pairs for name in _GROUPS))
     holders = (*_SPECIES, *_FRACTIONAL, *_CARTESIAN, *_NEUTRAL, *_SITES)
     return has_lattice and any(isinstance(pairs.get(name), JsonArray | JsonObject) for name in holders)
 
@@ -76,7 +98,7 @@ def to_mapping(node: JsonObject) -> dict[str, Any]:
     scale = _first(pairs, _SCALES)
     if scale is not None and scale != 1:
         raise TextError("bad_json", f"expected no scale factor or 1, got {quoted(scale)}")
-    content: dict[str, Any] = {"lattice": _lattice(pairs)}
+    content: dict[str, Any] = {"lattice": _numeric(_lattice(pairs))}
     sites = _first(pairs, _SITES)
     if isinstance(sites, JsonArray) and sites.entries and all(isinstance(site, JsonObject) for site in sites.entries):
         if _stand_for_orbits(sites):
@@ -96,7 +118,7 @@ def to_mapping(node: JsonObject) -> dict[str, Any]:
         else:
             content["species"] = _repeated(_species(_first(pairs, _SPECIES)), _plain(_first(pairs, _COUNTS)))
             positions = _plain(value)
-    content[_cartesian_or_not(key, pairs)] = positions
+    content[_cartesian_or_not(key, pairs)] = _numeric(positions)
     return content
 
 
@@ -112,7 +134,7 @@ def to_wyckoff_lines(node: JsonObject) -> str | None:
         group = " ".join(str(value) for value in group.values())
     if not isinstance(group, str | int) or not isinstance(sites, JsonArray) or not _stand_for_orbits(sites):
         return None
-    lattice = _lattice(pairs)
+    lattice = _numeric(_lattice(pairs))
     if isinstance(lattice, list) and len(lattice) == 6:
         lattice = dict(zip(_PARAMETERS, lattice, strict=True))
     if not isinstance(lattice, dict):
@@ -122,7 +144,7 @@ def to_wyckoff_lines(node: JsonObject) -> str | None:
         site = _pairs(entry)
         if site.get("occupancy", 1) != 1:
             raise TextError("disordered", f"a site has occupancy {quoted(site['occupancy'])}")
-        position = _plain(_first(site, (*_FRACTIONAL, *_NEUTRAL)))
+        position = _numeric(_plain(_first(site, (*_FRACTIONAL, *_NEUTRAL))))
         named = " ".join(f"{axis}={site[axis]}" for axis in "xyz" if axis in site)
         row = " ".join(map(str, position)) if isinstance(position, list) else named
         lines.append(f"{_element(_plain(_first(site, _SITE_ELEMENT)))} {_first(site, _LETTERS)} {row}")
@@ -159,10 +181,26 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _numeric(value: Any) -> Any:
+    """Numbers for strings that are one (`"0.5"`, `"1/3"`, `"4.1 Å"`), and [x, y, z] for an object of these."""
+    if isinstance(value, list):
+        return [_numeric(entry) for entry in value]
+    if isinstance(value, dict):
+        named = {key: _numeric(entry) for key, entry in value.items()}
+        return [named[axis] for axis in "xyz"] if sorted(named) == ["x", "y", "z"] else named
+    if isinstance(value, str) and is_coordinate(bare := _UNIT.sub("", value.strip())):
+        return read_coordinate(bare, "a number in quotes", "bad_json")
+    return value
+
+
 def _lattice(pairs: dict[str, Any]) -> Any:
     lattice = _plain(_first(pairs, _LATTICE))
     if lattice is None:
         return {name: pairs[name] for name in _PARAMETERS if name in pairs}
+    holder = lattice if isinstance(lattice, dict) else {"lengths": lattice, "angles": _plain(pairs.get("angles"))}
+    lengths, angles = _first(holder, _LENGTHS), holder.get("angles")
+    if isinstance(lengths, list) and isinstance(angles, list):
+        return [*lengths, *angles]
     if not isinstance(lattice, dict):
         return lattice
     for name in ("matrix", "vectors", "latticevectors", "cell"):
@@ -178,6 +216,8 @@ def _species(value: Any) -> list[str]:
     """One symbol an atom, from symbols, labels or atomic numbers."""
     from pymatgen.core import Element
 
+    if isinstance(value, JsonObject) and all(type(count) is int and 0 <= count < MAX_COUNT for _, count in value.pairs):
+        return [_element(key) for key, count in value.pairs for _ in range(count)]
     entries = _plain(value)
     if not isinstance(entries, list):
         raise TextError("bad_json", f"expected a list of species, one an atom, got {quoted(entries)}")

@@ -618,10 +618,12 @@ reply(
     "JSON with all atoms and their Wyckoff letters",
     ["Ti2 O4"],
     '{"space_group": "P4_2/mnm", "lattice": [4.594, 4.594, 2.959, 90, 90, 90], "sites": ['
-    '{"element": "Ti", "wyckoff": "2a", "abc": [0, 0, 0]}, {"element": "Ti", "wyckoff": "2a", "abc": [0.5, 0.5, 0.5]},'
+    '{"element": "Ti", "wyckoff": "2a", "abc": [0, 0, 0]},'
+    '{"element": "Ti", "wyckoff": "2a", "abc": [0.5, 0.5, 0.5]},'
     '{"element": "O", "wyckoff": "4f", "abc": [0.305, 0.305, 0]},'
-    ' {"element": "O", "wyckoff": "4f", "abc": [0.695, 0.695, 0]}, {"element": "O", "wyckoff": "4f", "abc": [0.195, 0.805, 0.5]}, {"element": "O", "wyckoff": "4f", "abc":'
-    " [0.805, 0.195, 0.5]}]}",
+    '{"element": "O", "wyckoff": "4f", "abc": [0.695, 0.695, 0]},'
+    '{"element": "O", "wyckoff": "4f", "abc": [0.195, 0.805, 0.5]},'
+    '{"element": "O", "wyckoff": "4f", "abc": [0.805, 0.195, 0.5]}]}',
 )
 reply(
     "JSON with an orbit and its free coordinate",
@@ -641,6 +643,97 @@ reply(
     "<structure id=1>\nMgO\n1.0\n0 2.1 2.1\n2.1 0 2.1\n2.1 2.1 0\nMg O\n1 1\ndirect\n0 0 0\n0.5 0.5 0.5\n</structure>\n"
     "<structure id=2>\nCaO\n1.0\n0 2.4 2.4\n2.4 0 2.4\n2.4 2.4 0\nCa O\n1 1\ndirect\n0 0 0\n0.5 0.5 0.5\n</structure>",
 )
+
+
+CSCL = """CsCl
+1.0
+4.12 0 0
+0 4.12 0
+0 0 4.12
+Cs Cl
+1 1
+direct
+0 0 0 Cs
+0.5 0.5 0.5 Cl
+"""
+DRAFT = CSCL.replace("Cs", "K").replace("4.12", "3.9")
+ROCKSALT = """_symmetry_space_group_name_H-M 'F m -3 m'
+_cell_length_a 5.64
+_cell_length_b 5.64
+_cell_length_c 5.64
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 90
+loop_
+_atom_site_label
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+Na1 0 0 0
+Cl1 0.5 0.5 0.5
+"""
+SYLVITE = ROCKSALT.replace("5.64", "6.29").replace("Na1", "K1")
+ATOMS = '"species": ["Cs", "Cl"], "coords": [[0, 0, 0], [0.5, 0.5, 0.5]]'
+CELL = '"lattice": [4.12, 4.12, 4.12, 90, 90, 90]'
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        # Thoughts, as the templates of several models mark them.
+        (
+            f"<|channel|>analysis<|message|>{DRAFT}<|end|><|start|>assistant<|channel|>final<|message|>{CSCL}",
+            ["Cs1 Cl1"],
+        ),
+        (f"<|channel|>analysis<|message|>{DRAFT}", ["truncated"]),
+        (f"\u25c1think\u25b7{DRAFT}\u25c1/think\u25b7{CSCL}", ["Cs1 Cl1"]),
+        (f"<seed:think>{DRAFT}</seed:think>{CSCL}", ["Cs1 Cl1"]),
+        # A CIF without its first line keeps its space group, and so does the next one.
+        (ROCKSALT, ["Na4 Cl4"]),
+        (f"_chemical_formula_sum 'Na1 Cl1'\n{ROCKSALT}", ["Na4 Cl4"]),
+        (f"{ROCKSALT}{SYLVITE}", ["Na4 Cl4", "K4 Cl4"]),
+        (f"{ROCKSALT}\nAnother one:\n\n{SYLVITE}\nThat is all.", ["Na4 Cl4", "K4 Cl4"]),
+        (f"loop_\n_symmetry_equiv_pos_as_xyz\n'x,y,z'\n'x,y+1/2,z+1/2'\n{ROCKSALT}", ["Na2 Cl2"]),
+        (ROCKSALT + ROCKSALT[ROCKSALT.index("loop_") :].replace("Na1", "K1"), ["bad_cif"]),
+        (ROCKSALT.replace("_cell_length_b", "_cell_length_a 5.7\n_cell_length_b"), ["bad_cif"]),
+        (ROCKSALT.replace("a 5.64", "a 5.64 \u00c5"), ["bad_cif"]),
+        # Slips of a POSCAR.
+        (f"---\n{CSCL}---\nDone", ["Cs1 Cl1"]),
+        (f"POSCAR:\n{CSCL}=====\n{DRAFT}", ["Cs1 Cl1", "K1 Cl1"]),
+        (CSCL.replace("direct", "Direct configuration=     1"), ["Cs1 Cl1"]),
+        (CSCL.replace("direct", "Direct:"), ["Cs1 Cl1"]),
+        (CSCL.replace("direct", "C").replace("0.5 0.5 0.5", "2.06 2.06 2.06"), ["Cs1 Cl1"]),
+        (CSCL.replace("0.5 0.5 0.5", "\u00bd \u00bd \u00bd"), ["Cs1 Cl1"]),
+        (CSCL.replace("Cs Cl\n", "Cs\u207a Cl\u207b\n"), ["Cs1 Cl1"]),
+        (CSCL.replace("Cs Cl\n", "Cs, Cl\n").replace("1 1", "1, 1"), ["Cs1 Cl1"]),
+        (CSCL.replace("1.0\n", "1.0 \u00c5\n", 1), ["bad_poscar"]),
+        (CSCL.replace("Cs Cl\n1 1", "Cs1 Cl1"), ["bad_poscar"]),
+        (CSCL.replace("Cs Cl\n1 1", "Cs 1 Cl 1"), ["bad_poscar"]),
+        # Numbers of JSON in other clothes.
+        ('{"lattice": [4.12, 4.12, 4.12], "angles": [90, 90, 90], ' + ATOMS + "}", ["Cs1 Cl1"]),
+        ('{"lattice": {"lengths": [4.12, 4.12, 4.12], "angles": [90, 90, 90]}, ' + ATOMS + "}", ["Cs1 Cl1"]),
+        ('{"lattice": ["4.12 \u00c5", "4.12", "4.12", "90\u00b0", "90", 90], ' + ATOMS + "}", ["Cs1 Cl1"]),
+        ("{" + CELL + ", " + ATOMS.replace("0.5, 0.5, 0.5", '1/2, "1/2", 0.5') + "}", ["Cs1 Cl1"]),
+        ("{" + CELL + ", " + ATOMS.replace("0.5, 0.5, 0.5", '"half", 0.5, 0.5') + "}", ["bad_json"]),
+        ("{" + CELL + ", " + ATOMS.replace('["Cs", "Cl"]', '{"Cs": 1, "Cl": 1}') + "}", ["Cs1 Cl1"]),
+        ("{" + CELL + ", " + ATOMS.replace('["Cs", "Cl"]', '{"Cs": 1, "Cl": 2}') + "}", ["count_mismatch"]),
+        ("{" + CELL + ', "sites": ["Cs 0 0 0", "Cl 0.5 0.5 0.5"]}', ["bad_json"]),
+        # Wyckoff texts.
+        ("Space group: #225\na: 5.64 \u00c5\nNa: Wyckoff 4a (0, 0, 0)\nCl1 (4b): 1/2, 1/2, 1/2\n", ["Na1 Cl1"]),
+        ("Space group: 225\na = 5.64\n4a Na\n4b: Cl\n", ["Na1 Cl1"]),
+        ("space group 225\nFormula: NaCl\na = 5.64\nNa 4a\nCl 4b\n", ["Na1 Cl1"]),
+        ("space group 225\nComposition: Na4Cl8\na = 5.64\nNa 4a\nCl 4b\n", ["count_mismatch"]),
+        ("Space group: 225\na = 5.64\nNa 4a m-3m 0 0 0\nCl 4b m-3m 0.5 0.5 0.5\n", ["bad_wyckoff"]),
+        (
+            '{"space_group": 225, "a": 5.64, "orbits": [{"element": "Na", "site": "4a"},'
+            ' {"element": "Cl", "site": "4b"}]}',
+            ["Na1 Cl1"],
+        ),
+    ],
+)
+def test_slips_change_no_crystal_and_faults_have_their_reason(text, found):
+    entries = parse_reply(text)
+    assert [e.reason if isinstance(e, Rejection) else e.composition.formula for e in entries] == found
 
 
 @pytest.mark.parametrize(("found", "text"), REPLIES.values(), ids=REPLIES.keys())

@@ -119,6 +119,8 @@ WRAPPINGS = {
     "wyckoff of a table": "Space group: Pm-3m (221)\n\na = b = c = 4.1 \u00c5\n\n| Element | Position |\n|---|---|\n"
     "| Cs | 1a |\n| Cl | 1b |\n",
     "space group above a poscar": f"**Space group:** Pm-3m (221)\n* Lattice: a = 4.1\n\n{POSCAR}",
+    "orbits in prose above a poscar": f"{WYCKOFF}\n```\n{POSCAR}```",
+    "orbits in a list without a cell above a cif": f"Space group: Pm-3m\n- Cs: 1a (0, 0, 0)\n- Cl: 1b\n\n{CIF}",
     "poscar and cif of one crystal": json.dumps({"poscar": POSCAR, "cif": CIF}),
     "broken poscar beside a good cif": json.dumps({"poscar": MISCOUNTED, "cif": CIF}),
     "own json": to_json(CSCL),
@@ -195,6 +197,9 @@ def test_spellings_of_a_structure_object(lattice, atoms):
         (f"1. A\n{WYCKOFF}\n2. B\n{WYCKOFF.replace('Cl', 'Br')}\n{POSCAR}", ["CsCl", "CsBr", "CsCl"]),
         (f"```\n{WYCKOFF}\n{WYCKOFF.replace('1b', '2b')}\n{WYCKOFF}```", ["CsCl", "count_mismatch", "CsCl"]),
         (json.dumps({"crystals": [WYCKOFF, WYCKOFF]}), ["CsCl", "CsCl"]),
+        (f"{WYCKOFF.replace('Cl', 'Br')}\n{POSCAR}", ["CsBr", "CsCl"]),
+        (f"```\n{WYCKOFF}```\n{POSCAR}", ["CsCl", "CsCl"]),
+        (json.dumps({"answer": f"{POSCAR}\n\n{OTHER}\n\n{CIF}"}), ["CsCl", "KBr", "CsCl"]),
         (json.dumps({"structures": [OTHER] * 6}), ["KBr"] * 6),
         (json.dumps([POSCAR, OTHER]), ["CsCl", "KBr"]),
         (json.dumps([{"poscar": POSCAR}, {"poscar": OTHER}]), ["CsCl", "KBr"]),
@@ -238,7 +243,8 @@ def test_several_crystals_come_in_the_order_of_the_text(text, expected):
         (json.dumps({"poscar": MISCOUNTED, "cif": CIF.replace("_cell_length_a", "_cell_length_x")}), "count_mismatch"),
         ('{"lattice": [4, 4, 4, 90, 90, 90], "species": ["Cs", "Cl"], "coords": [[0, 0, 0]]}', "count_mismatch"),
         ('{"lattice": [4, 4, 4, 90, 90, 90], "species": ["Cs"], "coords": [[0, 0, NaN]]}', "not_finite"),
-        ('{"lattice": [4, 4, 4, 90, 90, 90], "species": ["Cs"], "coords": [[0, 0, "1/3"]]}', "bad_json"),
+        ('{"lattice": [4, 4, 4, 90, 90, 90], "species": ["Cs"], "coords": [[0, 0, "third"]]}', "bad_json"),
+        ('{"lattice": [4, 4, 4, 90, 90, 90], "species": ["Cs"], "coords": [[0, 0, "NaN"]]}', "not_finite"),
         ('{"lattice": {"a": 4}, "species": ["Cs"], "coords": [[0, 0, 0]]}', "bad_json"),
         (
             '{"lattice": [4, 4, 4, 90, 90, 90], "sites": [{"species": [{"element": "Cs", "occu": 0.5}], '
