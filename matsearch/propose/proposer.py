@@ -129,7 +129,9 @@ class Proposer:
             ConfigError: One cannot be rendered; names it, and the variable at fault.
         """
         for name in self.templates.names(style):
-            self.templates.check(style, name, [example(name, rich=True), example(name, rich=False)])
+            rich, poor = example(name, rich=True), example(name, rich=False)
+            examples = {"all that there can be": rich, "one parent, no energies, no memory": poor}
+            self.templates.check(style, name, examples)
 
     def read(self, prompt: Prompt, completion: Completion) -> list[Read]:
         """What one reply holds: as many entries as were asked for, or more if it holds more."""

@@ -124,13 +124,13 @@ class Templates:
             digest.update(file.encode() + b"\0" + self._source(style, file).encode() + b"\0")
         return digest.hexdigest()[:16]
 
-    def check(self, style: str, name: str, examples: Sequence[Mapping[str, Any]]) -> None:
+    def check(self, style: str, name: str, examples: Mapping[str, Mapping[str, Any]]) -> None:
         """Make sure that a template can be rendered, before anything is paid for.
 
         Args:
             style: `chat` or `compact`.
             name: Of the template.
-            examples: Variables that it may have to do with.
+            examples: What it may have to do with, in words, to such variables.
 
         Raises:
             ConfigError: It is no Jinja2, or uses a variable or an attribute that does not exist; names it.
@@ -141,8 +141,11 @@ class Templates:
             for file in self._files(style, "system"):
                 self._require_known_variables(style, file, SYSTEM_VARIABLES)
         self.system(style, name)
-        for example in examples:
-            self.render(style, name, example)
+        for words, example in examples.items():
+            try:
+                self.render(style, name, example)
+            except ConfigError as err:
+                raise ConfigError(f"{err} (tried with {words})") from err
 
     def _require_known_variables(self, style: str, file: str, known: Mapping[str, str]) -> None:
         from jinja2 import TemplateSyntaxError, meta

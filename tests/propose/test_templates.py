@@ -126,7 +126,7 @@ def test_own_templates_go_before_those_of_the_package_file_by_file(tmp_path):
         ("_rules.txt", "{{ energy }}", ["_rules.txt", "'energy'"]),
         ("system.txt", "{{ parents }}", ["system.txt", "'parents'", "instructions"]),
         ("mutate.txt", "{{ parents[0].energy }}", ["mutate.txt", "energy", "variables"]),
-        ("mutate.txt", "{{ '%.2f' | format(parents[0].energy_above_hull) }}", ["mutate.txt"]),
+        ("mutate.txt", "{{ '%.2f' | format(parents[0].energy_above_hull) }}", ["mutate.txt", "no energies"]),
         ("mutate.txt", "line\n{% if parents %}", ["mutate.txt", "line 2"]),
         ("mutate.txt", '{% include "_nothing.txt" %}', ["_nothing", "known"]),
         ("mutate.txt", '{% set representation = "xyz" %}', ["mutate.txt", "'xyz'", "poscar", "wyckoff"]),
