@@ -239,18 +239,18 @@ class OpenAIBackend(Backend):
         if answer.status == 429:
             return self._rate_limited(answer, reason)
         if answer.status >= 500 or answer.status in (408, 409, 425):
-            advice = "continue the run when the endpoint works again"
+            advice = "run again when the endpoint works"
             return Failure(reason, advice, retries=self.options.max_retries, wait=answer.retry_after)
         return Failure(reason, "check [llm] model, options and options.base_url", BackendRequestError)
 
     def _no_answer(self, answer: Answer) -> Failure:
         retries = self.options.max_retries
         if answer.timed_out and not answer.unreachable:
-            advice = "raise [llm] options.timeout, or continue the run when the endpoint is faster"
+            advice = "raise [llm] options.timeout, or run again when the endpoint is faster"
             what = "nothing new" if self.options.stream else "no reply"
             reason = f"{what} within {self.options.timeout:g} s"
             return Failure(reason, advice, retries=retries, completion=self._first_part(answer))
-        advice = "check [llm] options.base_url and that the server runs, then continue the run"
+        advice = "check [llm] options.base_url and that the server runs"
         reason = self._without_key(answer.trouble)
         if self._answered or not answer.unreachable:
             return Failure(reason, advice, retries=retries, completion=self._first_part(answer))
@@ -272,20 +272,20 @@ class OpenAIBackend(Backend):
             return self._keyless(completion)
         if declares_error(answer.body):
             reason = f"HTTP {answer.status} with an error inside: {self._reason(answer)}"
-            advice = "check [llm] model and options, then continue the run"
+            advice = "check [llm] model and options"
             return Failure(reason, advice, retries=self.options.max_retries)
         reason = f"expected a chat completion, got {self._reason(answer) or 'an empty body'!r}"
-        advice = "check [llm] options.base_url, then continue the run"
+        advice = "check [llm] options.base_url"
         retries = min(self.options.max_retries, BAD_REPLY_RETRIES)
         return Failure(reason, advice, retries=retries, completion=self._keyless(undecodable_completion(answer.body)))
 
     def _rate_limited(self, answer: Answer, reason: str) -> Failure:
         retries = self.options.max_retries
-        advice = "continue the run later, or slow it down with [llm] options.requests_per_minute or .concurrency"
+        advice = "run again later, or slow it down with [llm] options.requests_per_minute or .concurrency"
         if error_field(answer.body, "code") == "insufficient_quota":  # waiting does not help
-            retries, advice = 0, "top up the account, then continue the run"
+            retries, advice = 0, "top up the account"
         elif answer.retry_after is not None and answer.retry_after > MAX_RETRY_AFTER:
-            advice = f"it asks to wait {answer.retry_after:.0f} s: continue the run then"
+            advice = f"it asks to wait {answer.retry_after:.0f} s: run again then"
         return Failure(reason, advice, retries=retries, backoff="rate_limited", wait=answer.retry_after)
 
     def _reason(self, answer: Answer) -> str:

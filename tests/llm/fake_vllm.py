@@ -83,6 +83,7 @@ class LLM:
     structured_outputs_config: dict[str, Any] = field(default_factory=dict)
     max_model_len: int = 4096
     tensor_parallel_size: int = 1
+    enforce_eager: bool = False
 
     def __post_init__(self) -> None:
         if type(self).fails is not None:

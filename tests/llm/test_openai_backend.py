@@ -136,7 +136,7 @@ def test_a_lasting_fault_names_endpoint_reason_and_remedy(connect, deed, seen):
         assert server.url in message
     assert seen in message
     assert "tried 3 times" in message
-    assert "continue the run" in message
+    assert "run again" in message or "[llm] options" in message
 
 
 def test_an_error_under_status_200_is_an_error(connect):
@@ -379,6 +379,16 @@ def test_a_reply_beyond_all_measure_is_cut(connect, body):
         ask(backend)
         (completion,) = ask(backend)
     assert len(completion.text) == 2_000_000
+
+
+def test_every_sample_is_a_request_of_its_own_with_a_seed_of_its_own(connect):
+    # Servers ignore `n`, or give the reply of one seed n times.
+    samples = [Prompt("the same", seed=100 + sample, sample=sample) for sample in range(5)]
+    with serving() as server:
+        texts = [one.text for one in connect(server).complete(samples)]
+        assert sorted(sent["seed"] for sent in server.requests) == [100, 101, 102, 103, 104]
+        assert not any("n" in sent for sent in server.requests)
+    assert texts == [f"answer to the same with seed {100 + sample}" for sample in range(5)]
 
 
 def test_many_prompts_keep_their_order_and_stay_below_the_concurrency(connect):
