@@ -84,4 +84,4 @@ def with_symbols(structure: Structure, symbols: list[str]) -> Structure:
 
 
 def _count(symbols: list[str]) -> dict[str, int]:
-    return {symbol: symbols.count(symbol) for symbol in set(symbols)}
+    return {symbol: symbols.count(symbol) for symbol in dict.fromkeys(symbols)}
