@@ -186,6 +186,8 @@ class CampaignConfig(Section):
             raise ValueError(f"[[objectives]] names {', '.join(sorted(twice))} twice")
         if self.task == "predict" and self.space.composition is None:
             raise ValueError('task = "predict" needs [space] composition, such as "KZnF3"')
+        if self.search.operators.get("predict") and self.space.composition is None:
+            raise ValueError('[search] operator "predict" needs [space] composition, such as "KZnF3"')
         if self.space.composition is not None and self.space.elements is not None:
             missing = composition_elements(self.space.composition) - set(self.space.elements)
             if missing:
@@ -243,6 +245,8 @@ def resolve_config(data: dict[str, Any], source: str, folder: Path | None = None
     base = tomllib.loads(preset_text)
     if data.get("task") == "predict":
         base.setdefault("search", {})["operators"] = {"predict": 1.0}
+    elif data.get("task") == "optimise" and preset == "matsearch":
+        base["search"]["operators"]["optimise"] = 0.3
     merged = _laid_over(_with_llm_list(base), _with_llm_list(data))
     _refuse_unknown_keys(CampaignConfig, merged, [], source)
     try:

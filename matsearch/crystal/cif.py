@@ -9,11 +9,11 @@ Cryst. A 47, 655 (1991), and the CIF core dictionary.
 from __future__ import annotations
 
 import re
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from matsearch.crystal.group_symbols import space_group_number
 from matsearch.crystal.tokens import (
     TextError,
     build,
@@ -155,7 +155,9 @@ def _read_block(text: str) -> tuple[dict[str, str], list[dict[str, list[str]]]]:
         elif token.startswith("_") and not was_quoted:
             if not is_value(at):
                 raise TextError("truncated", f"{quoted(token)} has no value")
-            items.setdefault(token.lower(), tokens[at][0])
+            value = tokens[at][0]
+            if items.setdefault(token.lower(), value) != value and token.lower().startswith("_cell_"):
+                raise TextError("bad_cif", f"{token} is stated twice: {quoted(items[token.lower()])}, {quoted(value)}")
             at += 1
         else:
             raise TextError("bad_cif", f"expected a name or a loop, got {quoted(token)}")
@@ -194,22 +196,12 @@ def _read_operations(items: dict[str, str], loops: list[dict[str, list[str]]]) -
     return _group_operations(symbol, number)
 
 
-@cache
-def _group_numbers() -> dict[str, int]:
-    """ITA numbers by Hermann-Mauguin symbol without spaces, short and full: standard settings only."""
-    import moyopy
-
-    types = [moyopy.SpaceGroupType(number) for number in range(1, 231)]
-    return {name.replace(" ", ""): each.number for each in types for name in (each.hm_full, each.hm_short)}
-
-
 def _group_operations(symbol: str | None, number: str | None) -> list[tuple[np.ndarray, np.ndarray]]:
     """Operations in the standard setting: unique axis b, hexagonal axes, origin choice 2."""
     import moyopy
 
     if symbol is not None:
-        # `P2_1/c`, `F m -3 m :2` and `R-3m:H` name the same settings as the table does.
-        found = _group_numbers().get(re.sub(r"[\s_]|:[2hH]?\Z", "", symbol))
+        found = space_group_number(symbol)
     else:
         found = (
             int(number) if number is not None and re.fullmatch("[0-9]{1,3}", number) else 1 if number is None else None
@@ -256,9 +248,12 @@ def _operation(text: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _read_sites(loops: list[dict[str, list[str]]]) -> list[tuple[str, np.ndarray, int | None]]:
     """Symbol, fractional position and stated multiplicity of each row."""
-    loop: dict[str, list[str]] | None = next((found for found in loops if "_atom_site_fract_x" in found), None)
-    if loop is None or not loop["_atom_site_fract_x"]:
+    found = [loop for loop in loops if "_atom_site_fract_x" in loop]
+    if not found or not found[0]["_atom_site_fract_x"]:
         raise TextError("truncated", "no atom sites with fractional coordinates")
+    if len(found) > 1:
+        raise TextError("bad_cif", f"{len(found)} loops of atom sites; expected one")
+    loop = found[0]
     axes = [f"_atom_site_fract_{axis}" for axis in "xyz"]
     for axis in axes:
         if axis not in loop:

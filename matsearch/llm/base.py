@@ -18,6 +18,7 @@ BACKENDS = {
     "openai": "matsearch.llm.openai:OpenAIBackend",
     "scripted": "matsearch.llm.scripted:ScriptedBackend",
     "transformers": "matsearch.llm.transformers:TransformersBackend",
+    "vllm": "matsearch.llm.vllm:VLLMBackend",
 }
 
 
@@ -70,7 +71,7 @@ class Backend(ABC):
         """
 
     def check(self) -> None:  # noqa: B027 (most backends have nothing to check)
-        """Make sure, as cheaply as can be, that the backend can answer: what a dry run asks.
+        """Make sure, as cheaply as can be, that the backend can answer: asked before a campaign starts.
 
         Raises:
             BackendError: It cannot; says why.

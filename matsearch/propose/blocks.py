@@ -1,4 +1,4 @@
-"""Where crystals stand in plain text: POSCARs, CIFs and compact lines between prose, line by line, in one pass."""
+"""Where crystals stand in plain text: POSCARs, CIFs, Wyckoff texts and compact lines between prose, in one pass."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from itertools import pairwise
 from typing import Literal
 
 from matsearch.crystal.tokens import is_coordinate, labelled_element, row_tokens
+from matsearch.crystal.wyckoff_text import line_kind
 
-Kind = Literal["poscar", "cif", "compact"]
+Kind = Literal["poscar", "cif", "wyckoff", "compact"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +32,19 @@ _MARKUP = re.compile(r"[ \t]*(?:>[ \t]?)*`?")
 _TAG = re.compile(r"</?[A-Za-z][\w-]{0,30}>")
 _COMPACT = re.compile(r"crystal[ \t]+[A-Z][a-z]?(?:[ \t]+(?:[0-9:]|[A-Z][a-z]?(?![A-Za-z]))|[ \t]*\Z)")
 _INLINE_COMPACT = re.compile(r"\bcrystal[ \t]+[A-Z][a-z]?[ \t]+[0-9]+[ \t]")
-_CIF_START = re.compile(r"data_\S*[ \t]*\Z|_cell_length_a\s", re.IGNORECASE)
+_CIF_START = re.compile(
+    r"data_\S*[ \t]*\Z|loop_[ \t]*\Z|_(?:cell|symmetry|space_group|chemical|atom|audit|journal|publ|database)_",
+    re.IGNORECASE,
+)
 _CIF_LINE = re.compile(r"[_#;'\"]|loop_|data_", re.IGNORECASE)
 _MODE = re.compile(
     r"(?:direct|fractional|cart(?:esian)?|selective(?:[ \t]+dynamics)?|indirect)\b.{0,30}\Z", re.IGNORECASE
 )
 _NUMBERS = re.compile(r"(?<![\w.])[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?(?![\w.])", re.ASCII)
+_GROUP = re.compile(r"space[ _-]?group|\bS\.?G\b", re.IGNORECASE)
+_POSITION = re.compile(r"\b[0-9]{1,3}[a-zA]\b")
+_DIGIT = re.compile(r"[0-9]")
+_DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+\Z")
 _MAX_LINE = 200
 """Longer lines are prose (or an attack), never a line of a POSCAR."""
 
@@ -56,11 +64,6 @@ def holds_cif(text: str) -> bool:
     return "_cell_length_a" in text or "_atom_site_fract_x" in text
 
 
-def holds_poscar(text: str) -> bool:
-    """Whether the text holds what looks like a POSCAR."""
-    return any(block.kind == "poscar" for block in find_blocks(text))
-
-
 def find_blocks(text: str) -> list[Block]:
     """Crystals of a text in order, each once."""
     if "<" in text:
@@ -77,6 +80,7 @@ class _Finder:
         self.shapes = [_shape(line) for line in lines]
         self.blocks: list[Block] = []
         self.barren_until = 0  # no headless POSCAR begins before this line
+        self.no_cif_until = 0  # nor does a CIF before this one
 
     def find(self) -> list[Block]:
         # A text that begins with the scale factor has its comment line before the first line.
@@ -86,8 +90,15 @@ class _Finder:
             if "crystal" in line and (pieces := _compact_pieces(line)):
                 self.blocks += [Block("compact", piece) for piece in pieces]
                 at += 1
-            elif line[:1] in "dD_" and _CIF_START.match(line) and (end := self._cif_end(at)):
+            elif (
+                line[:1] in "dDlL_"
+                and at >= self.no_cif_until
+                and _CIF_START.match(line)
+                and (end := self._cif_end(at))
+            ):
                 at = self._add("cif", at, end)
+            elif _GROUP.search(line) and (end := self._wyckoff_end(at)):
+                at = self._add("wyckoff", at, end)
             elif self._is_header(at):
                 at = self._add("poscar", at, self._poscar_end(at))
             elif self.shapes[at] in ("site", "vector") and (span := self._loose_span(at)):
@@ -184,11 +195,19 @@ class _Finder:
         """First line after the CIF that starts at `at`; None where it is none (a word that starts with data_)."""
         end = at + 1
         in_sites = False
-        n_columns = 0
-        looks_real = self.lines[at].startswith("_")
+        n_columns = n_cells = 0
+        last_site = at
+        is_named = self.lines[at].lower().startswith("data_")
+        looks_real = not is_named
+        n_cells += self.lines[at].lower().startswith("_cell_length_a")
         while end < len(self.lines):
             line = self.lines[end]
             if line.lower().startswith("data_"):
+                break
+            n_cells += line.lower().startswith("_cell_length_a")
+            if n_cells > 1 and last_site > at:
+                # Another CIF without a `data_` line; what it says before its cell is its own.
+                end = last_site + 1
                 break
             if line.startswith("_"):
                 looks_real = True
@@ -204,8 +223,47 @@ class _Finder:
                     return None
                 if not is_row and (in_sites or not self.lines[end - 1]):
                     break
+                if in_sites:
+                    last_site = end
             end += 1
-        return end if looks_real else None
+        if looks_real and (is_named or any(map(holds_cif, self.lines[at:end]))):
+            return end
+        self.no_cif_until = end
+        return None
+
+    # ---- Wyckoff text
+
+    def _wyckoff_end(self, at: int) -> int | None:
+        """First line after the Wyckoff text whose space group stands on line `at`; None where no orbit follows."""
+        if line_kind(self.lines[at]) != "group":
+            return None
+        last = at + 1
+        n_strange = n_orbits = 0
+        for end in range(at + 1, len(self.lines)):
+            line, kind = self.lines[end], line_kind(self.lines[end])
+            if kind == "group":
+                break
+            if kind == "orbit" or _is_garbled_orbit(line, after_blank=not self.lines[end - 1]):
+                # With what stands before it, even where that is strange: a crystal must not lose an orbit unseen.
+                last, n_strange = end + 1, 0
+                n_orbits += kind == "orbit"
+            elif kind == "cell" and not n_strange:
+                last = end + 1
+            elif kind != "note":
+                n_strange += 1
+                if n_strange > 2:
+                    break
+        return last if n_orbits else None
+
+
+def _is_garbled_orbit(line: str, *, after_blank: bool) -> bool:
+    """Whether a line is about an element on a Wyckoff position; beside another orbit any number is enough."""
+    words = line.lstrip(" \t-+*|").split(maxsplit=1)
+    if not words or len(line) > _MAX_LINE or labelled_element(words[0].rstrip(":,*")) is None:
+        return False
+    if len(words) == 1:
+        return not after_blank
+    return bool((_POSITION if after_blank else _DIGIT).search(words[1]))
 
 
 def _compact_pieces(line: str) -> list[str]:
@@ -241,7 +299,8 @@ def _shape(line: str) -> str:  # noqa: PLR0911 - one line a shape reads best
     if not tokens:
         return "other"
     leading = 0
-    while leading < len(tokens) and is_coordinate(tokens[leading]):
+    # Decimal commas are refused by the reader, but by it.
+    while leading < len(tokens) and (is_coordinate(tokens[leading]) or _DECIMAL_COMMA.match(tokens[leading])):
         leading += 1
     if leading == len(tokens) == 1:
         return "scalar"

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from matsearch.crystal.text import TextError, from_cif, from_mapping, from_poscar
-from matsearch.propose.blocks import Block, Kind, find_blocks, holds_cif, holds_poscar, n_numbers
+from matsearch.crystal.wyckoff_text import from_wyckoff_text, line_kind
+from matsearch.propose.blocks import Block, Kind, find_blocks, holds_cif, n_numbers
 from matsearch.propose.json_slips import CutString, JsonArray, JsonObject, read_objects
-from matsearch.propose.spellings import is_open, looks_like_structure, plain_key, to_mapping
+from matsearch.propose.spellings import is_open, looks_like_structure, plain_key, to_mapping, to_wyckoff_lines
 from matsearch.records import Rejection, Stage
 
 if TYPE_CHECKING:
@@ -28,14 +30,21 @@ MAX_LINES = 4_000
 MAX_CRYSTALS = 500
 """Crystals of one reply beyond these are refused in one row (`too_many_structures`)."""
 
-_THINK = re.compile(r"[<\[](/?)(?:think|thinking|thought|reasoning|reflection|scratchpad)[>\]]", re.IGNORECASE)
+_THINK = re.compile(
+    r"[<\[\u25c1](/?)(?:seed:)?(?:think|thinking|thought|reasoning|reflection|scratchpad)[>\]\u25b7]", re.IGNORECASE
+)
+# Channels of the Harmony format, where a server lets them through: only what is behind the last `final` is the answer.
+_CHANNEL = re.compile(r"<\|channel\|>(analysis|commentary|final)[^<]{0,60}(?:<\|constrain\|>[^<]{0,20})?<\|message\|>")
 _FENCE = re.compile(r"`{3,}|~{3,}")
 # Lone surrogates cannot be stored; NUL ends strings in SQLite tools; both become the replacement character.
 _UNPRINTABLE = re.compile("[\ud800-\udfff\x00]")
 _LOOKALIKES = str.maketrans(
     {"\u2212": "-", "\u2013": "-", "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u200b": None, "\ufeff": None}
+    | dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻₀₁₂₃₄₅₆₇₈₉", "0123456789+-0123456789", strict=True))
+    | dict(zip("½⅓⅔¼¾⅙⅚⅛⅜⅝⅞", "1/2 1/3 2/3 1/4 3/4 1/6 5/6 1/8 3/8 5/8 7/8".split(), strict=True))
 )
-_FORMAT_NAMES = ("poscar", "contcar", "vasp", "cif", "structure", "crystal", "json")
+_FORMAT_NAMES = ("poscar", "contcar", "vasp", "cif", "wyckoff", "structure", "crystal", "json")
+_UNCOUNTED = ("cif", "wyckoff")  # nothing in them says how many sites or orbits there are
 
 
 def parse_reply(text: str, *, truncated: bool = False) -> list[Structure | Rejection]:
@@ -56,23 +65,49 @@ def parse_reply(text: str, *, truncated: bool = False) -> list[Structure | Rejec
     if not text.strip():
         return [_rejection("empty_reply", "the reply is empty")]
     answer, cut_in_thought = _without_thoughts(_UNPRINTABLE.sub("\ufffd", text).translate(_LOOKALIKES))
-    entries: list[Structure | Rejection] = []
+    found: list[_Found] = []
     parts = _FENCE.split(answer)
     for number, part in enumerate(parts):
         # Every second part stands inside a fence; the last one does where its fence was never closed.
         is_last = number == len(parts) - 1
         # A thought behind the crystals was cut, not they.
         is_cut = truncated and is_last and not cut_in_thought
-        for entry in _read_part(part, is_last=is_last, in_fence=number % 2 == 1, is_cut=is_cut):
-            entries.append(entry)
-            if len(entries) > MAX_CRYSTALS:
-                entries[-1] = _rejection("too_many_structures", f"only the first {MAX_CRYSTALS} of a reply are read")
-                return entries
+        for one in _read_part(part, is_last=is_last, in_fence=number % 2 == 1, is_cut=is_cut):
+            found.append(one)
+            if len(found) > MAX_CRYSTALS:
+                why = _rejection("too_many_structures", f"only the first {MAX_CRYSTALS} of a reply are read")
+                return [one.entry for one in found[:-1]] + [why]
+    following = [*found[1:], None]
+    entries = [one.entry for one, other in zip(found, following, strict=False) if not _describes(one, other)]
     if entries:
         return entries
     if cut_in_thought:
         return [_rejection("truncated", "the reply ends while still thinking")]
     return [_rejection("no_structure", f"nothing in {len(text)} characters looks like a crystal")]
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """An entry, with the words about the crystal where it was read from prose.
+
+    Attributes:
+        entry: What is returned.
+        prose: The Wyckoff text that stands outside of any fence; empty for all other entries.
+    """
+
+    entry: Structure | Rejection
+    prose: str = ""
+
+
+def _describes(one: _Found, following: _Found | None) -> bool:
+    """Whether space group and orbits in the prose only describe the crystal that follows in another format."""
+    if not one.prose or following is None or following.prose:
+        return False
+    if isinstance(one.entry, Rejection):
+        return not any(line_kind(line) == "cell" for line in one.prose.splitlines())
+    if isinstance(following.entry, Rejection):
+        return False
+    return bool(one.entry.composition.reduced_composition == following.entry.composition.reduced_composition)
 
 
 def _rejection(reason: str, detail: str) -> Rejection:
@@ -84,6 +119,11 @@ def _without_thoughts(text: str) -> tuple[str, bool]:
 
     A closing tag without an opening one ends a thought that began in the prompt: what precedes it goes too.
     """
+    channels = list(_CHANNEL.finditer(text))
+    if channels and channels[-1][1] != "final":
+        return text[: channels[0].start()], True
+    if channels:
+        text = text[channels[-1].end() :]
     kept: list[str] = []
     depth = start = 0
     for tag in _THINK.finditer(text):
@@ -99,21 +139,21 @@ def _without_thoughts(text: str) -> tuple[str, bool]:
     return "\n".join(kept), depth > 0
 
 
-def _read_part(part: str, *, is_last: bool, in_fence: bool, is_cut: bool) -> Iterator[Structure | Rejection]:
+def _read_part(part: str, *, is_last: bool, in_fence: bool, is_cut: bool) -> Iterator[_Found]:
     """Entries of the text between two fences: those in JSON, and between them those written openly."""
     at = 0
     for node in read_objects(part):
         entries = list(_read_object(node, cut="truncated" if is_last else "bad_json"))
         if entries:
-            yield from _read_open_text(part[at : node.start])
-            yield from entries
+            yield from _read_open_text(part[at : node.start], in_fence=in_fence)
+            yield from map(_Found, entries)
             at = node.end
     yield from _read_open_text(part[at:], is_last=is_last, in_fence=in_fence, is_cut=is_cut)
 
 
 def _read_open_text(
     text: str, *, is_last: bool = False, in_fence: bool = False, is_cut: bool = False
-) -> Iterator[Structure | Rejection]:
+) -> Iterator[_Found]:
     for block in find_blocks(_unescaped(text)):
         entry = _read_block(block)
         if block.at_end and (
@@ -121,13 +161,13 @@ def _read_open_text(
         ):
             why = entry.detail if isinstance(entry, Rejection) else "the last line may go on"
             entry = _rejection("truncated", f"the reply ends inside the crystal; {why}")
-        yield entry
+        yield _Found(entry, block.text if block.kind == "wyckoff" and not in_fence else "")
 
 
 def _may_go_on(text: str, block: Block) -> bool:
     """Whether a block at the end of a text that was cut is whole only by chance."""
-    # Nothing counts the sites of a CIF: more rows may have followed the last line end too.
-    return block.kind == "cif" or (
+    # Where nothing counts the sites, more rows may have followed the last line end too.
+    return block.kind in _UNCOUNTED or (
         block.kind == "poscar" and text.endswith(block.text.rstrip("\n").rpartition("\n")[2])
     )
 
@@ -136,15 +176,20 @@ def _looks_cut(text: str, block: Block, entry: Structure | Rejection, in_fence: 
     """Whether the end of the reply cut the block that stands there."""
     last_line = block.text.rstrip("\n").rpartition("\n")[2].split()
     if isinstance(entry, Rejection):
-        return block.kind != "compact" and (in_fence or len(last_line) < 3)
-    # All atoms are there, but of an open fence the last number is only sure with something behind it. The sites of a
-    # CIF are not counted anywhere.
-    return in_fence and (block.kind == "cif" or (block.kind == "poscar" and text[-1:] != "\n" and len(last_line) == 3))
+        # `Cl 4b` is whole; a line of any other is no shorter than three numbers.
+        is_short = len(last_line) < 3 and line_kind(" ".join(last_line)) != "orbit"
+        return block.kind != "compact" and (in_fence or is_short)
+    # All atoms are there, but of an open fence the last number is only sure with something behind it.
+    return in_fence and (
+        block.kind in _UNCOUNTED or (block.kind == "poscar" and text[-1:] != "\n" and len(last_line) == 3)
+    )
 
 
 def _read_block(block: Block) -> Structure | Rejection:
     if block.kind == "cif":
         return _attempt(from_cif, block.text)
+    if block.kind == "wyckoff":
+        return _attempt(from_wyckoff_text, block.text)
     if block.kind == "compact":
         from matsearch.crystal.wyckoff import from_compact
 
@@ -180,7 +225,7 @@ def _read_object(node: JsonObject, cut: str) -> Iterator[Structure | Rejection]:
     found: list[tuple[str, str, list[Structure | Rejection]]] = []
     for key, value in node.pairs:
         if kind := _text_kind(key, value):
-            found.append((key, kind, [_read_text(kind, value, cut)]))
+            found.append((key, kind, _read_text(kind, value, cut)))
         elif isinstance(value, JsonObject):
             found.append((key, "json", list(_read_object(value, cut))))
         elif isinstance(value, JsonArray):
@@ -204,7 +249,7 @@ def _read_entry(value: object, cut: str) -> Iterator[Structure | Rejection]:
     if isinstance(value, JsonObject):
         yield from _read_object(value, cut)
     elif kind := _text_kind("", value):
-        yield _read_text(kind, value, cut)
+        yield from _read_text(kind, value, cut)
 
 
 def _names_format(key: str) -> bool:
@@ -222,43 +267,44 @@ def _text_of(value: object) -> str | None:
 
 
 def _text_kind(key: str, value: object) -> Kind | None:
-    """`poscar`, `cif` or `compact` for a value that is, or is called, a structure in that format."""
-    text = _text_of(value)
+    """The format of a value that is, or is called, a structure in a text format."""
+    text = _unescaped(_text_of(value) or "")
+    kinds = [block.kind for block in find_blocks(text)]
+    if kinds == ["wyckoff"]:
+        return "wyckoff"
     # A placeholder ("...", "<POSCAR here>") holds no numbers and is no structure.
-    if text is None or n_numbers(text) < 3:
+    if n_numbers(text) < 3:
         return None
-    text = _unescaped(text)
+    name = plain_key(key)
     if holds_cif(text):
         return "cif"
-    if holds_poscar(text):
+    if "poscar" in kinds or "poscar" in name or "contcar" in name or name == "vasp":
         return "poscar"
-    if [block.kind for block in find_blocks(text)] == ["compact"]:
+    if kinds == ["compact"]:
         return "compact"
-    name = plain_key(key)
-    if "poscar" in name or "contcar" in name or name == "vasp":
-        return "poscar"
     return "cif" if name.startswith("cif") or name.endswith("cif") else None
 
 
-def _read_text(kind: Kind, value: object, cut: str) -> Structure | Rejection:
-    """The structure in a string."""
+def _read_text(kind: Kind, value: object, cut: str) -> list[Structure | Rejection]:
+    """The structure in a string, or the structures."""
     text = _unescaped(_text_of(value) or "")
     if isinstance(value, CutString):
-        return _rejection(cut, f"the string of the {kind} is not closed")
-    blocks = find_blocks(text)
+        return [_rejection(cut, f"the string of the {kind} is not closed")]
     # Fences and prose inside the string are wrapping like any other, but the whole string tells better what is wrong.
     entry = _read_block(Block(kind, text.strip("\n")))
-    if isinstance(entry, Rejection) and len(blocks) == 1 and blocks[0].kind == kind:
-        inner = _read_block(blocks[0])
-        return entry if isinstance(inner, Rejection) else inner
-    return entry
+    if isinstance(entry, Rejection):
+        inner = [_read_block(block) for block in find_blocks(text)]
+        if len(inner) > 1 or any(not isinstance(one, Rejection) for one in inner):
+            return inner
+    return [entry]
 
 
 def _read_mapping(node: JsonObject, cut: str) -> Structure | Rejection:
     if is_open(node):
         return _rejection(cut, "the object of a structure is not closed")
     try:
-        return from_mapping(to_mapping(node))
+        lines = to_wyckoff_lines(node)
+        return from_mapping(to_mapping(node)) if lines is None else from_wyckoff_text(lines)
     except TextError as err:
         return _rejection(err.reason, err.detail)
 

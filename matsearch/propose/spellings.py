@@ -1,15 +1,24 @@
 """Structures written as JSON objects, in the spellings that language models and common tools use.
 
-Only names and nesting are translated; numbers are never touched. Coordinates are fractional unless the object says
-Cartesian, by the key (`cart_coords`) or a flag (`"coords_are_cartesian": true`, `"coordinate_type": "cartesian"`).
+Only names, nesting and the spelling of numbers are translated; their values are never touched. Coordinates are
+fractional unless the object says Cartesian, by the key (`cart_coords`) or a flag (`"coords_are_cartesian": true`,
+`"coordinate_type": "cartesian"`).
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import Any
 
-from matsearch.crystal.tokens import TextError, is_element, labelled_element, quoted
+from matsearch.crystal.tokens import (
+    TextError,
+    is_coordinate,
+    is_element,
+    labelled_element,
+    quoted,
+    read_coordinate,
+)
 from matsearch.propose.json_slips import CutString, JsonArray, JsonObject
 
 _LATTICE = (
@@ -26,12 +35,27 @@ _FRACTIONAL = (
 )
 _CARTESIAN = ("cartcoords", "cartesiancoordinates", "cartesiancoords", "cartesianpositions", "xyz")
 _NEUTRAL = ("coords", "coordinates", "positions", "position", "atomicpositions", "atomcoordinates", "sites")
-_SITES = ("sites", "atoms", "atomicpositions", "atomsites", "basis", "positions", "atomicsites")
+_SITES = (
+    "sites",
+    "atoms",
+    "atomicpositions",
+    "atomsites",
+    "basis",
+    "positions",
+    "atomicsites",
+    "orbits",
+    "wyckoffsites",
+)
 _SITE_ELEMENT = ("element", "symbol", "species", "specie", "atom", "type", "label", "name")
 _COUNTS = ("counts", "atomcounts", "numatoms", "natoms", "numberofatoms", "speciescounts", "elementcounts")
 _SCALES = ("scale", "scalefactor", "scalingfactor", "latticescale")
 _FLAGS = ("coordsarecartesian", "cartesian", "iscartesian")
 _MODES = ("coordinatetype", "coordinatesystem", "coordsystem", "coordtype", "coordinatemode", "mode", "coordstype")
+_GROUPS = ("spacegroup", "spacegroupnumber", "spacegroupsymbol", "sgnumber", "sg")
+_LETTERS = ("wyckoff", "wyckoffposition", "wyckoffletter", "wyckoffsymbol", "wyckoffsite", "wyckofflabel", "site")
+_LENGTHS = ("lengths", "abc", "axes")
+_UNIT = re.compile(r"\s*(?:\u00c5|\u212b|A|[Aa]ngstroms?|\u00b0|deg(?:rees?)?)\Z")
+_LETTER = re.compile(r"([1-9][0-9]{0,2})([a-zA])\Z")
 _PARAMETERS = ("a", "b", "c", "alpha", "beta", "gamma")
 _VECTOR_NAMES = (("a", "b", "c"), ("a1", "a2", "a3"), ("v1", "v2", "v3"), ("vectora", "vectorb", "vectorc"))
 
@@ -47,6 +71,8 @@ def looks_like_structure(node: JsonObject) -> bool:
     """Whether an object describes a crystal: a lattice, and atoms or positions."""
     pairs = _pairs(node)
     has_lattice = any(name in pairs for name in _LATTICE) or all(name in pairs for name in _PARAMETERS)
+    # Of a cubic crystal by its symmetry `a` is all there is.
+    has_lattice = has_lattice or ("a" in pairs and any(name in pairs for name in _GROUPS))
     holders = (*_SPECIES, *_FRACTIONAL, *_CARTESIAN, *_NEUTRAL, *_SITES)
     return has_lattice and any(isinstance(pairs.get(name), JsonArray | JsonObject) for name in holders)
 
@@ -72,9 +98,13 @@ def to_mapping(node: JsonObject) -> dict[str, Any]:
     scale = _first(pairs, _SCALES)
     if scale is not None and scale != 1:
         raise TextError("bad_json", f"expected no scale factor or 1, got {quoted(scale)}")
-    content: dict[str, Any] = {"lattice": _lattice(pairs)}
+    content: dict[str, Any] = {"lattice": _numeric(_lattice(pairs))}
     sites = _first(pairs, _SITES)
     if isinstance(sites, JsonArray) and sites.entries and all(isinstance(site, JsonObject) for site in sites.entries):
+        if _stand_for_orbits(sites):
+            raise TextError(
+                "bad_json", "sites are given by Wyckoff letters, but there is no space group to expand them"
+            )
         rows = [row for site in sites.entries for row in _site(_pairs(site))]
         kinds = {kind for _, kind, _ in rows}
         if len(kinds) > 1:
@@ -88,8 +118,49 @@ def to_mapping(node: JsonObject) -> dict[str, Any]:
         else:
             content["species"] = _repeated(_species(_first(pairs, _SPECIES)), _plain(_first(pairs, _COUNTS)))
             positions = _plain(value)
-    content[_cartesian_or_not(key, pairs)] = positions
+    content[_cartesian_or_not(key, pairs)] = _numeric(positions)
     return content
+
+
+def to_wyckoff_lines(node: JsonObject) -> str | None:
+    """An object of a space group and one site an orbit, as `matsearch.crystal.wyckoff_text` reads it; None for others.
+
+    Raises:
+        TextError: `bad_json`: the lattice or a site is not one; `unknown_element`; `disordered`.
+    """
+    pairs = _pairs(node)
+    group, sites = _plain(_first(pairs, _GROUPS)), _first(pairs, _SITES)
+    if isinstance(group, dict):
+        group = " ".join(str(value) for value in group.values())
+    if not isinstance(group, str | int) or not isinstance(sites, JsonArray) or not _stand_for_orbits(sites):
+        return None
+    lattice = _numeric(_lattice(pairs))
+    if isinstance(lattice, list) and len(lattice) == 6:
+        lattice = dict(zip(_PARAMETERS, lattice, strict=True))
+    if not isinstance(lattice, dict):
+        raise TextError("bad_json", f"expected cell parameters beside Wyckoff letters, got {quoted(lattice)}")
+    lines = [f"space group {group}", *(f"{name} = {lattice[name]}" for name in _PARAMETERS if name in lattice)]
+    for entry in sites.entries:
+        site = _pairs(entry)
+        if site.get("occupancy", 1) != 1:
+            raise TextError("disordered", f"a site has occupancy {quoted(site['occupancy'])}")
+        position = _numeric(_plain(_first(site, (*_FRACTIONAL, *_NEUTRAL))))
+        named = " ".join(f"{axis}={site[axis]}" for axis in "xyz" if axis in site)
+        row = " ".join(map(str, position)) if isinstance(position, list) else named
+        lines.append(f"{_element(_plain(_first(site, _SITE_ELEMENT)))} {_first(site, _LETTERS)} {row}")
+    return "\n".join(lines)
+
+
+def _stand_for_orbits(sites: JsonArray) -> bool:
+    """Whether sites have Wyckoff letters and are fewer than the multiplicities say: one stands for its orbit."""
+    if not sites.entries or not all(isinstance(site, JsonObject) for site in sites.entries):
+        return False
+    labels = [(_first(pairs, _SITE_ELEMENT), _first(pairs, _LETTERS)) for pairs in map(_pairs, sites.entries)]
+    if all(letter is None for _, letter in labels):
+        return False
+    counts = Counter((str(element), str(letter)) for element, letter in labels)
+    found = {label: _LETTER.match(label[1]) for label in counts}
+    return not all(match and int(match[1]) == counts[label] for label, match in found.items())
 
 
 def _pairs(node: JsonObject) -> dict[str, Any]:
@@ -110,10 +181,26 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _numeric(value: Any) -> Any:
+    """Numbers for strings that are one (`"0.5"`, `"1/3"`, `"4.1 Å"`), and [x, y, z] for an object of these."""
+    if isinstance(value, list):
+        return [_numeric(entry) for entry in value]
+    if isinstance(value, dict):
+        named = {key: _numeric(entry) for key, entry in value.items()}
+        return [named[axis] for axis in "xyz"] if sorted(named) == ["x", "y", "z"] else named
+    if isinstance(value, str) and is_coordinate(bare := _UNIT.sub("", value.strip())):
+        return read_coordinate(bare, "a number in quotes", "bad_json")
+    return value
+
+
 def _lattice(pairs: dict[str, Any]) -> Any:
     lattice = _plain(_first(pairs, _LATTICE))
     if lattice is None:
         return {name: pairs[name] for name in _PARAMETERS if name in pairs}
+    holder = lattice if isinstance(lattice, dict) else {"lengths": lattice, "angles": _plain(pairs.get("angles"))}
+    lengths, angles = _first(holder, _LENGTHS), holder.get("angles")
+    if isinstance(lengths, list) and isinstance(angles, list):
+        return [*lengths, *angles]
     if not isinstance(lattice, dict):
         return lattice
     for name in ("matrix", "vectors", "latticevectors", "cell"):
@@ -129,6 +216,8 @@ def _species(value: Any) -> list[str]:
     """One symbol an atom, from symbols, labels or atomic numbers."""
     from pymatgen.core import Element
 
+    if isinstance(value, JsonObject) and all(type(count) is int and 0 <= count < MAX_COUNT for _, count in value.pairs):
+        return [_element(key) for key, count in value.pairs for _ in range(count)]
     entries = _plain(value)
     if not isinstance(entries, list):
         raise TextError("bad_json", f"expected a list of species, one an atom, got {quoted(entries)}")
@@ -192,8 +281,6 @@ def _site(pairs: dict[str, Any]) -> list[tuple[str, str, Any]]:
     """Element, kind of coordinates and position of one site, or of all sites of an element in a list."""
     if pairs.get("occupancy", 1) != 1:
         raise TextError("disordered", f"a site has occupancy {quoted(pairs['occupancy'])}")
-    if any(key.startswith("wyckoff") for key in pairs):
-        raise TextError("bad_json", "sites are given by Wyckoff letters, not all atoms of the cell one by one")
     element = _element(_plain(_first(pairs, _SITE_ELEMENT)))
     if all(axis in pairs for axis in "xyz"):
         return [(element, "coords", [pairs[axis] for axis in "xyz"])]

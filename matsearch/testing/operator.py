@@ -39,7 +39,7 @@ class OperatorContract:
     least_share = 0.5
 
     def test_makes_valid_crystals_with_lineage(self, operator: Operator, parents: Sequence[Parent]) -> None:
-        made = self._propose(operator, parents, Space(max_atoms=24))
+        made = self._propose(operator, parents, self._space(operator, parents))
         proposals = [one for one in made if isinstance(one, Proposal)]
         assert len(proposals) >= self.least_share * len(made)
         for one in proposals:
@@ -57,7 +57,7 @@ class OperatorContract:
             assert one.reason.isidentifier() and one.reason == one.reason.lower()
 
     def test_one_seed_gives_one_crystal(self, operator: Operator, parents: Sequence[Parent]) -> None:
-        once, again = (self._propose(operator, parents, Space(max_atoms=24), seed=7) for _ in range(2))
+        once, again = (self._propose(operator, parents, self._space(operator, parents), seed=7) for _ in range(2))
         assert once == again
 
     def test_stays_within_elements_and_size(self, operator: Operator, parents: Sequence[Parent]) -> None:
@@ -82,8 +82,12 @@ class OperatorContract:
         if operator.min_parents:
             found = operator.propose([Parent(broken, 0)], Space(), np.random.default_rng(0))
             assert isinstance(found, Rejection)
-        found = operator.propose([], Space(), np.random.default_rng(0))
+        found = operator.propose([], Space(composition="NaCl"), np.random.default_rng(0))
         assert isinstance(found, Rejection) == (operator.min_parents > 0)
+
+    def _space(self, operator: Operator, parents: Sequence[Parent]) -> Space:
+        composition = parents[0].structure.composition.reduced_formula if operator.needs_composition else None
+        return Space(max_atoms=24, composition=composition)
 
     def _propose(
         self, operator: Operator, parents: Sequence[Parent], space: Space, seed: int = 0

@@ -1,5 +1,8 @@
+import importlib.util
+
+import fake_vllm
 import pytest
-from misbehaving_server import serving
+from misbehaving_server import KEY, serving
 from real_server import save_tiny_chat_model
 
 from matsearch.errors import ConfigError
@@ -31,15 +34,20 @@ def say_seed(prompt):
 
 class TestOpenAI(BackendContract):
     samples = True
-    secrets = ("sk-very-secret-0123456789",)
+    secrets = (KEY,)
+    stream = False
 
     @pytest.fixture
     def backend(self, monkeypatch):
-        monkeypatch.setenv("OPENAI_API_KEY", self.secrets[0])
+        monkeypatch.setenv("OPENAI_API_KEY", KEY)
         with serving() as server:
-            backend = load_backend("openai", "tiny", {"base_url": server.url})
+            backend = load_backend("openai", "tiny", {"base_url": server.url, "stream": self.stream})
             yield backend
             backend.close()
+
+
+class TestOpenAIStreamed(TestOpenAI):
+    stream = True
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +63,29 @@ class TestTransformers(BackendContract):
     @pytest.fixture
     def backend(self, chat_model):
         backend = load_backend("transformers", str(chat_model), {"max_tokens": 8, "device": "cpu"})
+        yield backend
+        backend.close()
+
+
+@pytest.fixture(scope="module")
+def vllm_model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    save_tiny_chat_model(folder, head_size=64)  # the smallest that vLLM knows
+    return folder
+
+
+@pytest.mark.filterwarnings("default::DeprecationWarning", "default::FutureWarning")  # of the real one's many parts
+class TestVLLM(BackendContract):
+    """On the real engine where it is installed, else on a fake of it."""
+
+    samples = True
+
+    @pytest.fixture
+    def backend(self, vllm_model, monkeypatch):
+        if importlib.util.find_spec("vllm") is None:
+            fake_vllm.install(monkeypatch)
+        engine = {"max_model_len": 512, "enforce_eager": True}  # a short prompt needs no compiled model
+        backend = load_backend("vllm", str(vllm_model), {"max_tokens": 8, "engine": engine})
         yield backend
         backend.close()
 

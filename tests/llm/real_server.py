@@ -27,12 +27,13 @@ def rock_salts() -> list[str]:
     return [poscar.format(pair=pair, a=a) for pair, a in lattice_constants.items()]
 
 
-def save_tiny_chat_model(folder: Path, phrases: Sequence[str] = ()) -> None:
+def save_tiny_chat_model(folder: Path, phrases: Sequence[str] = (), head_size: int = 16) -> None:
     """A seeded random Llama of two layers that reads bytes: real in all but what it says.
 
     Args:
         folder: Where to save it.
         phrases: With these, each is a token, and the model says nothing else; about three of six make a reply.
+        head_size: Of one of its two attention heads.
     """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -56,7 +57,7 @@ def save_tiny_chat_model(folder: Path, phrases: Sequence[str] = ()) -> None:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=32,
+        hidden_size=2 * head_size,
         intermediate_size=64,
         num_hidden_layers=2,
         num_attention_heads=2,

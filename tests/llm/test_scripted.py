@@ -4,9 +4,11 @@ import time
 
 import pytest
 
-from matsearch.errors import ConfigError
+from matsearch.campaign.rows import reply_row
+from matsearch.errors import BackendRequestError, ConfigError
 from matsearch.llm import load_backend
-from matsearch.records import Prompt
+from matsearch.records import Completion, Prompt, Usage
+from matsearch.store import RunStore
 
 
 def scripted(replies, **options):
@@ -122,3 +124,56 @@ def test_an_unwritable_log_is_a_config_error(tmp_path):
     backend = scripted(["a"], log=str(tmp_path / "absent" / "log.jsonl"))
     with pytest.raises(ConfigError, match="cannot write"):
         backend.complete([Prompt("")])
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    """A run with replies to two samples of one prompt, the second of which the endpoint cut and counted."""
+    rows = []
+    for sample, (text, reason, usage) in enumerate(
+        [("first", "stop", Usage()), ("second", "length", Usage(7, 5, cached_tokens=3, reasoning_tokens=2))]
+    ):
+        completion = Completion(text, usage, reason, model="model-2026", seconds=9.0)
+        rows.append(reply_row(0, Prompt("hello", seed=10 + sample, sample=sample), {}, completion))
+    RunStore.create(tmp_path / "run", {"created": "2026-01-01", "config": "{}"}, {})
+    proposal = {"generation": 1, "operator": "x", "parents": "[]", "n_children": 1, "llm": 0}
+    with RunStore(tmp_path / "run", writable=True) as store, store.transaction():
+        store.insert("proposals", [{"id": 0, **proposal, "template": "t", "template_hash": "h"}])
+        store.insert("prompts", [{"hash": Prompt("hello").text_hash, "system": "", "user": "hello"}])
+        store.insert("replies", rows)
+    return tmp_path / "run"
+
+
+def test_a_run_gives_its_replies_again_as_they_were(run_dir):
+    backend = scripted(str(run_dir))
+    # Whatever their order and number in the new campaign.
+    second, first = backend.complete([Prompt("hello", seed=11, sample=1, index=7), Prompt("hello", seed=10)])
+    assert (first.text, first.finish_reason, first.model, first.usage) == ("first", "stop", "model-2026", Usage())
+    assert (second.text, second.finish_reason) == ("second", "length")
+    assert second.usage == Usage(7, 5, cached_tokens=3, reasoning_tokens=2)
+    assert second.seconds < 9.0
+
+
+@pytest.mark.parametrize(
+    "prompt", [Prompt("hello!", seed=10), Prompt("hello", seed=12), Prompt("hello", seed=10, sample=1)]
+)
+def test_a_prompt_that_a_run_never_saw_is_an_error(run_dir, prompt):
+    with pytest.raises(BackendRequestError, match="none of the 2 that") as raised:
+        scripted(str(run_dir)).complete([prompt])
+    assert "\n" not in str(raised.value)
+
+
+def test_a_run_keeps_its_identity_while_it_grows(run_dir):
+    before = scripted(str(run_dir)).identity
+    with RunStore(run_dir, writable=True) as store, store.transaction():
+        store.insert("replies", [reply_row(0, Prompt("hello", seed=1, sample=2), {}, Completion("third"))])
+    assert scripted(str(run_dir)).identity == before
+
+
+def test_a_run_without_replies_is_refused(tmp_path):
+    RunStore.create(tmp_path / "run", {"created": "2026-01-01", "config": "{}"}, {})
+    with pytest.raises(ConfigError, match="holds no replies"):
+        scripted(str(tmp_path / "run"))
+    (tmp_path / "run" / "run.sqlite").write_bytes(b"no database" * 100)
+    with pytest.raises(ConfigError, match="cannot read the replies"):
+        scripted(str(tmp_path / "run"))

@@ -46,9 +46,16 @@ __all__ = [
 ]
 
 OPERATORS = {
+    "crossover": "matsearch.propose.operators.crossover:Crossover",
+    "distort": "matsearch.propose.operators.distortion:Distort",
+    "explore": "matsearch.propose.operators.explore:Explore",
+    "mutate": "matsearch.propose.operators.mixed:Mutate",
+    "predict": "matsearch.propose.operators.mixed:Predict",
     "prototype": "matsearch.propose.operators.prototype:Prototype",
     "random_prototype": "matsearch.propose.operators.prototype:RandomPrototype",
     "substitute": "matsearch.propose.operators.substitution:Substitute",
+    "vacancy": "matsearch.propose.operators.vacancy:Vacancy",
+    "wyckoff": "matsearch.propose.operators.wyckoff_edit:WyckoffEdit",
 }
 """Name, which is also that of the prompt template, to the class."""
 

@@ -77,11 +77,13 @@ class Operator(ABC):
     Attributes:
         name: As reports show it.
         min_parents: Fewer than these are not enough.
+        needs_composition: Whether it works only in a space with a given composition.
         needs_balance: Whether the crystals it makes should be neutral where an attempt can bring that about.
     """
 
     name: str
     min_parents: int = 1
+    needs_composition: bool = False
     needs_balance: bool = True
 
     def __init__(self, pool: Pool | None = None) -> None:
@@ -115,6 +117,8 @@ class Operator(ABC):
         if len(sound) < self.min_parents:
             detail = f"{self.name} takes at least {self.min_parents} valid parents, got {len(sound)}"
             return Rejection(Stage.CHECK, "no_parents", detail)
+        if self.needs_composition and space.composition is None:
+            return Rejection(Stage.CHECK, "no_composition", f"{self.name} takes a space with a composition")
         unbalanced: Proposal | None = None
         refused = Rejection(Stage.CHECK, "no_attempt")
         for number in range(1, N_TRIES + 1):

@@ -15,13 +15,15 @@ from matsearch.crystal.charges import ELECTRONEGATIVITY_SLACK, FALLBACK_ELECTRON
 
 RAREST = 0.01
 """Share below which a state is left out: typing errors of the ICSD are as frequent."""
+MOST_STATES = {5: 4, 6: 3}
+"""Of each element, by the number of elements: the commonest are tried, so that all guesses take about a millisecond."""
 MIXED_PENALTY = math.log(0.05)
 """Of a guess in which one element takes two states at once (Fe3O4)."""
 
 
 def is_alloy(symbols: Collection[str]) -> bool:
     """Whether no charges are to be looked for: metals alone, or one element."""
-    return len(set(symbols)) == 1 or all(_is_metal(symbol) for symbol in symbols)
+    return len(set(symbols)) == 1 or all(is_metal(symbol) for symbol in symbols)
 
 
 def is_balanced(counts: Mapping[str, int]) -> bool:
@@ -46,10 +48,12 @@ def guess_states(counts: Mapping[str, int]) -> dict[str, float] | None:
 @lru_cache(maxsize=100_000)
 def _guess(counts: tuple[tuple[str, int], ...]) -> tuple[tuple[str, float], ...] | None:
     symbols = [symbol for symbol, _ in counts]
-    n_kept = 8 if len(symbols) <= 5 else 3
+    n_kept = MOST_STATES.get(len(symbols), 2 if len(symbols) > 6 else 8)
     tables = [dict(sorted(states_of(symbol).items(), key=lambda one: -one[1])[:n_kept]) for symbol in symbols]
     best: tuple[float, tuple[float, ...]] | None = None
     for last in range(len(symbols)):
+        if last and not can_mix(symbols[last]):
+            continue  # whole states come out the same whichever element is solved for
         others = [index for index in range(len(symbols)) if index != last]
         for states in itertools.product(*(tables[index] for index in others)):
             rest = -sum(state * counts[index][1] for index, state in zip(others, states, strict=True))
@@ -64,8 +68,8 @@ def _guess(counts: tuple[tuple[str, int], ...]) -> tuple[tuple[str, float], ...]
             whole.insert(last, state)
             if _order_holds(symbols, whole):
                 best = score, tuple(whole)
-        if best is not None and best[0] > MIXED_PENALTY:
-            break  # whole states were found, and do not depend on which element was solved for
+        if last == 0 and best is not None and all(state in table for state, table in zip(best[1], tables, strict=True)):
+            break
     return None if best is None else tuple(zip(symbols, best[1], strict=True))
 
 
@@ -74,9 +78,14 @@ def _weight_of(symbol: str, table: Mapping[float, float], state: float) -> float
     if state in table:
         return table[state]
     positive = [known for known in table if known > 0]
-    if not _is_metal(symbol) or not positive or not min(positive) < state < max(positive):
+    if not can_mix(symbol) or not min(positive, default=0) < state < max(positive, default=0):
         return None
     return MIXED_PENALTY + max(table[known] for known in positive)
+
+
+def can_mix(symbol: str) -> bool:
+    """Whether an element takes two positive states at once."""
+    return is_metal(symbol) and sum(state > 0 for state in states_of(symbol)) > 1
 
 
 def _order_holds(symbols: list[str], states: list[float]) -> bool:
@@ -120,7 +129,8 @@ def electronegativity(symbol: str) -> float:
 
 
 @cache
-def _is_metal(symbol: str) -> bool:
+def is_metal(symbol: str) -> bool:
+    """Whether its alloys need no charges: Ge, Sb and Po count."""
     from pymatgen.core import Element
 
     return bool(Element(symbol).is_metal) or symbol in METALLOIDS_AS_METALS

@@ -78,10 +78,29 @@ class Pool:
         """The types of one stoichiometry whose primitive cells are no larger than that."""
         return self._grouped(max_atoms).get(tuple(sorted(ratio)), [])
 
+    def draw_type(self, types: Sequence[Type], rng: np.random.Generator, n: int = 1) -> list[tuple[Type, str]]:
+        """Types, drawn by the square root of how many phases have them, and one phase of each.
+
+        Uniform shares would draw mostly crystals that are one of a kind; by number a tenth would be Heusler phases.
+        """
+        import numpy as np
+
+        shares = np.sqrt([len(one.ids) for one in types])
+        drawn = [types[index] for index in rng.choice(len(types), size=n, p=shares / shares.sum()).tolist()]
+        return [(one, one.ids[int(rng.integers(len(one.ids)))]) for one in drawn]
+
     def types_up_to(self, max_atoms: int | None, max_species: int) -> list[Type]:
         """All types of compounds with no more atoms and species than that."""
         grouped = self._grouped(max_atoms)
         return [one for ratio, types in grouped.items() if 2 <= len(ratio) <= max_species for one in types]
+
+    @cached_property
+    def space_groups(self) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers of the space groups of the phases, and the share of each."""
+        import numpy as np
+
+        numbers, n_phases = np.unique(self._phases["spacegroup"].to_numpy(), return_counts=True)
+        return numbers, n_phases / n_phases.sum()
 
     def draw_parents(self, space: Space, rng: np.random.Generator, n: int) -> list[Parent]:
         """Phases on or near the hull, in random order, each once; fewer where there are not that many.

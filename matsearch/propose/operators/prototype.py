@@ -6,8 +6,6 @@ Without parents this is the baseline of random prototypes: any type, random elem
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import reduce
-from math import gcd
 from typing import TYPE_CHECKING
 
 from matsearch.crystal.prototype import prototype_label
@@ -21,10 +19,11 @@ from matsearch.propose.operators.base import (
     symbols_of,
     target_counts,
 )
-from matsearch.propose.operators.oxidation import electronegativity, is_balanced
+from matsearch.propose.operators.compositions import allowed_elements, cell_formula, random_elements, reduced_counts
+from matsearch.propose.operators.oxidation import electronegativity
 from matsearch.propose.operators.pool import Pool, Type
 from matsearch.propose.operators.substitution import assign
-from matsearch.propose.operators.volumes import ELEMENTS, with_elements
+from matsearch.propose.operators.volumes import with_elements
 from matsearch.records import Rejection
 from matsearch.reference.catalogue import amounts_in
 
@@ -37,8 +36,6 @@ N_PHASES = 20
 """Phases of which one with like electronegativities is taken."""
 ELECTRONEGATIVITY_RANGE = 0.3
 """Pauling units of mean difference over which the likelihood of a phase falls to 1/e."""
-N_DRAWS = 30
-"""Sets of random elements, of which the first that can be neutral is taken; else the last."""
 
 
 class Prototype(Operator):
@@ -62,12 +59,13 @@ class Prototype(Operator):
         else:
             parent = parents[int(rng.integers(len(parents)))]
             counts = count(symbols_of(parent.structure))
-            divisor = reduce(gcd, counts.values())
-            target = {symbol: n // divisor for symbol, n in counts.items()}
+            target = reduced_counts(counts)
             used, known = (parent.id,), prototype_label(parent.structure)
         types = [one for one in self.pool.types_of(list(target.values()), most_atoms(space)) if one.label != known]
         if not types:
-            return refusal("no_prototype", f"no other known structure type has the stoichiometry of {_formula(target)}")
+            return refusal(
+                "no_prototype", f"no other known structure type has the stoichiometry of {cell_formula(target)}"
+            )
         chosen, phase_id = self._like(target, types, rng)
         return put(self.pool, chosen, phase_id, target, used, rng)
 
@@ -75,9 +73,7 @@ class Prototype(Operator):
         """A type and one of its phases."""
         import numpy as np
 
-        shares = np.sqrt([len(one.ids) for one in types])
-        drawn = [types[index] for index in rng.choice(len(types), size=N_PHASES, p=shares / shares.sum()).tolist()]
-        phases = [(one, one.ids[int(rng.integers(len(one.ids)))]) for one in drawn]
+        phases = self.pool.draw_type(types, rng, N_PHASES)
         wanted = sorted(map(electronegativity, target))
         found = np.array([sorted(map(electronegativity, amounts_in(self.pool.formula(name)))) for _, name in phases])
         likeness = np.exp(-np.abs(found - wanted).mean(axis=1) / ELECTRONEGATIVITY_RANGE)
@@ -96,8 +92,7 @@ class RandomPrototype(Operator):
             types = self.pool.types_of(list(target_counts(space).values()), most_atoms(space))
             if not types:
                 return refusal("no_prototype", f"no known structure type has the stoichiometry of {space.composition}")
-            chosen = types[int(rng.integers(len(types)))]
-            phase_id = chosen.ids[int(rng.integers(len(chosen.ids)))]
+            [(chosen, phase_id)] = self.pool.draw_type(types, rng)
             return put(self.pool, chosen, phase_id, target_counts(space), (), rng)
         return random_prototype(self, space, rng)
 
@@ -115,35 +110,23 @@ def put(
     renamed = assign(count(symbols_of(structure)), target, rng)
     if isinstance(renamed, Rejection):
         return renamed
-    text = f"{_formula(target)} as {_name(structure.composition.reduced_formula, chosen)}"
+    text = f"{cell_formula(target)} as {_name(structure.composition.reduced_formula, chosen)}"
     return Change(with_elements(structure, renamed), text, (*used, phase_id))
 
 
 def random_prototype(operator: Operator, space: Space, rng: np.random.Generator) -> Change | Rejection:
-    """A type as likely as any other, one of its phases, and random elements in its order of electronegativity."""
-    allowed = list(ELEMENTS) if space.elements is None else sorted(space.elements)
+    """One phase of a random type, with random elements in the roles of its own."""
+    allowed = allowed_elements(space)
     types = operator.pool.types_up_to(most_atoms(space), len(allowed))
     if not types:
         return refusal("no_prototype", "no known structure type is that small")
-    chosen = types[int(rng.integers(len(types)))]
-    phase_id = chosen.ids[int(rng.integers(len(chosen.ids)))]
+    [(chosen, phase_id)] = operator.pool.draw_type(types, rng)
     structure = operator.pool.structure(phase_id)
     counts = count(symbols_of(structure))
-    roles = sorted(counts, key=electronegativity)
-    renamed: dict[str, str] = {}
-    for _ in range(N_DRAWS):
-        drawn = [allowed[index] for index in rng.permutation(len(allowed))[: len(roles)].tolist()]
-        renamed = dict(zip(roles, sorted(drawn, key=electronegativity), strict=True))
-        made = {renamed[symbol]: n for symbol, n in counts.items()}
-        if is_balanced(made) and made != counts:
-            break
-    text = f"{_formula(made)} as {_name(structure.composition.reduced_formula, chosen)}"
+    renamed = random_elements(counts, allowed, rng)
+    made = reduced_counts({renamed[symbol]: n for symbol, n in counts.items()})
+    text = f"{cell_formula(made)} as {_name(structure.composition.reduced_formula, chosen)}"
     return Change(with_elements(structure, renamed), text, (phase_id,))
-
-
-def _formula(counts: Mapping[str, int]) -> str:
-    divisor = reduce(gcd, counts.values())
-    return "".join(f"{symbol}{n // divisor if n > divisor else ''}" for symbol, n in counts.items())
 
 
 def _name(formula: str, chosen: Type) -> str:

@@ -86,11 +86,11 @@ class Substitute(Operator):
                 if name is not None:
                     missing += counts[symbol] * (states[symbol] - float(name.split()[1]))
             if new is None:
-                return refusal("no_exchange", f"no ion for {symbol} in {_formula(counts)} that keeps it neutral")
+                return refusal("no_exchange", f"no ion for {symbol} in {_spaced(counts)} that keeps it neutral")
             renamed[symbol] = new
         made = {renamed.get(symbol, symbol): n for symbol, n in counts.items()}
         if states is not None and not is_balanced(made):
-            return refusal("charge_unbalanced", f"{describe(renamed)} in {_formula(counts)} leaves a charge")
+            return refusal("charge_unbalanced", f"{describe(renamed)} in {_spaced(counts)} leaves a charge")
         return renamed
 
 
@@ -173,7 +173,7 @@ def assign(
 
     n, wanted = sum(counts.values()), sum(target.values())
     if sorted(one * wanted for one in counts.values()) != sorted(one * n for one in target.values()):
-        return refusal("wrong_stoichiometry", f"{_formula(counts)} has not the stoichiometry of {_formula(target)}")
+        return refusal("wrong_stoichiometry", f"{_spaced(counts)} has not the stoichiometry of {_spaced(target)}")
     old = list(counts)
     ways = [
         way
@@ -182,7 +182,7 @@ def assign(
         and any(a != b for a, b in zip(old, way, strict=True))
     ]
     if not ways:
-        return refusal("no_exchange", f"no two elements of {_formula(counts)} can change places")
+        return refusal("no_exchange", f"no two elements of {_spaced(counts)} can change places")
     # Only the order of electronegativities counts, so that a fluoride is as good a start as a telluride.
     rank_old = {symbol: rank for rank, symbol in enumerate(sorted(old, key=electronegativity))}
     rank_new = {symbol: rank for rank, symbol in enumerate(sorted(target, key=electronegativity))}
@@ -197,5 +197,5 @@ def describe(renamed: Mapping[str, str]) -> str:
     return ", ".join(f"{new} for {old}" for old, new in renamed.items())
 
 
-def _formula(counts: Mapping[str, int]) -> str:
+def _spaced(counts: Mapping[str, int]) -> str:
     return " ".join(f"{symbol}{n}" for symbol, n in counts.items())

@@ -54,9 +54,13 @@ ELEMENTS = tuple(symbol for symbol in _table() if symbol not in NOBLE_GASES)
 
 def expected_volume(counts: Mapping[str, int]) -> float:
     """Å^3 that these atoms take in a crystal."""
-    column = 1 if is_alloy(counts) else 0
-    table = _table()
-    return sum(n * (table[symbol][column] if symbol in table else UNKNOWN_VOLUME) for symbol, n in counts.items())
+    alloy = is_alloy(counts)
+    return sum(n * atom_volume(symbol, alloy) for symbol, n in counts.items())
+
+
+def atom_volume(symbol: str, alloy: bool) -> float:
+    """Å^3 that one atom takes in an alloy, or in a crystal with a non-metal."""
+    return _table()[symbol][alloy] if symbol in _table() else UNKNOWN_VOLUME
 
 
 def with_elements(structure: Structure, renamed: Mapping[str, str]) -> Structure:
@@ -80,4 +84,4 @@ def with_symbols(structure: Structure, symbols: list[str]) -> Structure:
 
 
 def _count(symbols: list[str]) -> dict[str, int]:
-    return {symbol: symbols.count(symbol) for symbol in set(symbols)}
+    return {symbol: symbols.count(symbol) for symbol in dict.fromkeys(symbols)}
