@@ -27,6 +27,7 @@ from pydantic import (
 
 from matsearch.errors import ConfigError
 from matsearch.llm.base import find_backend
+from matsearch.llm.prices import Prices
 from matsearch.potential.base import FROM_FILE
 from matsearch.records import Direction
 from matsearch.relaxation.settings import RelaxSettings
@@ -97,14 +98,6 @@ def composition_elements(formula: str) -> set[str]:
 def unknown_symbols(symbols: set[str]) -> list[str]:
     """Symbols that are no element's."""
     return sorted(symbols - SYMBOLS)
-
-
-class Prices(Section):
-    """`prices` of an `[llm]`, in USD per million tokens."""
-
-    prompt: NonNegativeFloat
-    completion: NonNegativeFloat
-    cached: NonNegativeFloat | None = None
 
 
 class LLMSettings(Section):
@@ -193,6 +186,8 @@ class CampaignConfig(Section):
             raise ValueError(f"[[objectives]] names {', '.join(sorted(twice))} twice")
         if self.task == "predict" and self.space.composition is None:
             raise ValueError('task = "predict" needs [space] composition, such as "KZnF3"')
+        if self.search.operators.get("predict") and self.space.composition is None:
+            raise ValueError('[search] operator "predict" needs [space] composition, such as "KZnF3"')
         if self.space.composition is not None and self.space.elements is not None:
             missing = composition_elements(self.space.composition) - set(self.space.elements)
             if missing:
@@ -250,6 +245,8 @@ def resolve_config(data: dict[str, Any], source: str, folder: Path | None = None
     base = tomllib.loads(preset_text)
     if data.get("task") == "predict":
         base.setdefault("search", {})["operators"] = {"predict": 1.0}
+    elif data.get("task") == "optimise" and preset == "matsearch":
+        base["search"]["operators"]["optimise"] = 0.3
     merged = _laid_over(_with_llm_list(base), _with_llm_list(data))
     _refuse_unknown_keys(CampaignConfig, merged, [], source)
     try:
@@ -403,9 +400,15 @@ def _with_absolute_paths(config: CampaignConfig, folder: Path) -> CampaignConfig
             "extra": [absolute_pattern(pattern) for pattern in extra],
         }
     )
+    prompts = config.search.prompts
+    if prompts is not None and (own := folder / Path(prompts).expanduser()).is_dir():
+        prompts = str(own)  # else a name of the package's
+    search = config.search.model_copy(update={"prompts": prompts})
     return config.model_copy(
-        update={"llm": llms, "objectives": objectives, "potential": potential, "reference": reference}
-    )
+        update={
+            "llm": llms, "objectives": objectives, "potential": potential, "reference": reference, "search": search
+        }
+    )  # fmt: skip
 
 
 def changeable_options(config: CampaignConfig) -> set[str]:

@@ -62,6 +62,7 @@ class Prompt:
         n_crystals: How many crystals the reply is asked for.
         schema: JSON schema of an object that the reply should be, or None for free text. The text must ask for it as
             well: not every endpoint can be held to a schema.
+        template: What it was written from: style and name, such as `chat/mutate`.
     """
 
     user: str
@@ -71,6 +72,7 @@ class Prompt:
     index: int = 0
     n_crystals: int = 1
     schema: dict[str, Any] | None = field(default=None, hash=False)
+    template: str = ""
 
     @property
     def text_hash(self) -> str:

@@ -69,6 +69,7 @@ relaxations = 500
         ("name = '../x'", ["name", "'../x'"]),
         ("search = 3", ["search", "3"]),
         ("[search]\noperators = { teleport = 1 }", ["search.operators", "crossover"]),
+        ("[search]\noperators = { predict = 1 }", ["predict", "composition"]),
         ("[search]\noperators = { mutate = 0 }", ["search.operators", "weight above 0"]),
         ("[budget]\nusd = 1", ["usd", "prices"]),
         ("objectives = []", ["objectives", "at least 1"]),

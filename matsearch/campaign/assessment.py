@@ -167,7 +167,10 @@ class Assessment:
         # Rounded, so that the last bits of an energy cannot turn a selection round.
         rounded = {name: round(value, 3) if name == HULL else float(f"{value:.4g}") for name, value in scores.items()}
         goals = {goal.name: rounded[goal.name] for goal in self._parts.goals}
-        return Individual(self._candidates[number], self._relaxed[number].structure, rounded.get(HULL), goals)
+        relaxed = self._relaxed[number].structure
+        return Individual(
+            self._candidates[number], relaxed, rounded.get(HULL), goals, self._parts.decomposition(relaxed)
+        )
 
     def _finish(self, number: int, result: Individual | Rejection) -> None:
         hull = self._scores(number).get(HULL)

@@ -29,10 +29,13 @@ from matsearch.config import (
 from matsearch.errors import BackendError, ConfigError, MatsearchError, StoreError
 from matsearch.report.frame import candidates_frame
 from matsearch.report.page import write_report
+from matsearch.search.engine import N_PARENTS
 from matsearch.store import RunStore, continue_command, is_run_dir
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from matsearch.reference.known import Phase
 
 
 class Campaign:
@@ -130,7 +133,8 @@ class Campaign:
             KeyboardInterrupt: Ctrl-C; what was in flight is committed.
         """
         progress = progress or Progress()
-        parts = Parts.build(self.config)
+        # A run that goes on may need no more replies; one that does will ask for them soon.
+        parts = Parts.build(self.config, check_backends=not is_run_dir(self.run_dir))
         try:
             if not is_run_dir(self.run_dir):
                 parts.seed_phases()  # a space without any is said before there is a folder
@@ -213,27 +217,25 @@ class Campaign:
         """Try every part once, without a run folder: one prompt, two relaxation steps.
 
         Returns:
-            `prompt` (the first one as text), `relaxation` (a line), `backends`, `objectives`, `seeds`, `extra phases`.
+            `prompt` (that of the operator with the largest weight, as text), `own prompts` (name to text, of the
+            campaign's own templates), `relaxation` (a line), `backends`, `objectives`, `seeds`, `extra phases`.
 
         Raises:
             MatsearchError: Something is wrong or broken.
         """
-        from matsearch.records import Candidate, Individual, Parents, Rejection
+        from matsearch.records import Rejection
         from matsearch.relaxation.relaxer import relax
 
-        parts = Parts.build(self.config)
+        parts = Parts.build(self.config, check_backends=True)
         try:
-            for backend in parts.backends:
-                backend.check()
             phases = parts.seed_phases()
             n_extra = len(extra.read_extra(parts))
-            members = tuple(
-                Individual(Candidate(i, phase.structure, 0, "seed"), phase.structure, phase.energy_above_hull, {})
-                for i, phase in enumerate(phases[: self.config.search.parents_per_prompt])
-            )
             operator = max(self.config.search.operators.items(), key=lambda item: item[1])[0]
-            asked = Parents(0, 1, operator, members, self.config.search.children_per_prompt)
-            prompt = parts.proposer.prompts(asked, parts.backends[0].style)[0]
+            style = parts.backends[0].style
+            prompts = {
+                name: _sample_prompt(parts, phases, name, style)
+                for name in (operator, *parts.proposer.templates.own_names(style))
+            }
             line = "no seed to relax"
             if phases:
                 settings = self.config.relax.model_copy(update={"max_steps": 2})
@@ -244,13 +246,34 @@ class Campaign:
         finally:
             parts.close()
         return {
-            "prompt": f"{prompt.system}\n\n{prompt.user}".strip(),
+            "prompt": prompts.pop(operator),
+            "own prompts": prompts,
             "relaxation": line,
             "backends": [f"{llm.backend} ({llm.model})" for llm in self.config.llm],
             "objectives": [objective.name for objective in parts.objectives],
             "seeds": len(phases),
             "extra phases": n_extra,
         }
+
+
+def _sample_prompt(parts: Parts, phases: Sequence[Phase], operator: str, style: str) -> str:
+    """A prompt of an operator with seeds as parents, as text."""
+    from matsearch.records import Candidate, Failed, Individual, Parents, Rejection, Stage
+
+    search = parts.config.search
+    members = tuple(
+        Individual(
+            Candidate(i, one.structure, 0, "seed"), one.structure, round(one.energy_above_hull, 3), {},
+            parts.decomposition(one.structure),
+        )
+        for i, one in enumerate(phases[: N_PARENTS.get(operator, search.parents_per_prompt)])
+    )  # fmt: skip
+    failed = None
+    if operator == "repair" and phases:
+        failed = Failed(0, phases[0].structure, Rejection(Stage.RELAX, "unconverged"))
+    asked = Parents(0, 1, operator, members, search.children_per_prompt, failed=failed)
+    prompt = parts.proposer.prompts(asked, style)[0]
+    return f"{prompt.system}\n\n{prompt.user}".strip()
 
 
 def _is_one_of(key: str, free: set[str]) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from matsearch.config import BudgetSettings, Prices
-from matsearch.records import Usage
+from matsearch.config import BudgetSettings
+from matsearch.llm.prices import Prices, with_estimates
+from matsearch.records import Completion, Prompt
 from matsearch.search import SearchSettings
 
 
@@ -38,15 +39,12 @@ class Ledger:
         """Wall time of this and all earlier sittings of the campaign."""
         return self.earlier_hours + (time.monotonic() - self._started) / 3600
 
-    def add_reply(self, usage: Usage, prices: Prices | None) -> None:
-        """Count one reply."""
+    def add_reply(self, prompt: Prompt, completion: Completion, prices: Prices | None) -> None:
+        """Count one reply; where the backend did not count its tokens, their estimate."""
+        usage = with_estimates(completion.usage, len(prompt.system) + len(prompt.user), len(completion.text))
         self.tokens += usage.total
         if prices is not None:
-            cached = usage.cached_tokens or 0
-            fresh = (usage.prompt_tokens or 0) - cached
-            cached_price = prices.cached if prices.cached is not None else prices.prompt
-            completion = (usage.completion_tokens or 0) * prices.completion
-            self.usd += (fresh * prices.prompt + cached * cached_price + completion) / 1e6
+            self.usd += prices.cost(usage)
 
     def proposals_allowed(self, search: SearchSettings) -> tuple[int, str | None]:
         """How many prompts the search may send, and the budget's name if that is fewer than the search wants."""

@@ -23,9 +23,8 @@ from matsearch.campaign.progress import Progress
 from matsearch.campaign.requests import Asked, Requests
 from matsearch.campaign.rows import candidate_of, completion_of, reply_key
 from matsearch.crystal.identity import structure_hash
-from matsearch.crystal.text import TextError, to_json
+from matsearch.crystal.text import TextError, from_json, to_json
 from matsearch.errors import StoreError
-from matsearch.propose.templates import templates_hash
 from matsearch.records import Individual, Outcome, Parents, Rejection, Stage
 from matsearch.search import Engine
 from matsearch.store import RunStore
@@ -158,15 +157,16 @@ class Loop:
         (llm,) = rng.choices(range(len(config.llm)), weights=[setting.weight for setting in config.llm])
         backend = self._parts.backends[llm]
         asked = Asked(parents, llm, self._parts.proposer.prompts(parents, backend.style), {})
+        style, _, template = asked.prompts[0].template.partition("/")
         row = {
             "id": parents.proposal,
             "generation": parents.generation,
             "operator": parents.operator,
-            "parents": json.dumps([member.candidate.id for member in parents.members]),
+            "parents": json.dumps(parents.ids),
             "n_children": parents.n_children,
             "llm": llm,
-            "template": f"{backend.style}/{parents.operator}",
-            "template_hash": templates_hash(backend.style),
+            "template": asked.prompts[0].template,
+            "template_hash": self._parts.proposer.templates.hash(style, template),
         }
         stored = self._store.row("SELECT * FROM proposals WHERE id = ?", parents.proposal)
         if stored is None:
@@ -187,7 +187,7 @@ class Loop:
             if reply["key"] != (now := reply_key(prompt, backend.identity)):
                 raise self._diverged(parents.proposal, "prompt or model", reply["key"], now)
             asked.replies[position] = completion_of(reply)
-            self._ledger.add_reply(asked.replies[position].usage, config.llm[llm].prices)
+            self._ledger.add_reply(prompt, asked.replies[position], config.llm[llm].prices)
         return asked
 
     def _diverged(self, proposal: int, what: str, stored: Any, now: Any) -> StoreError:
@@ -238,7 +238,7 @@ class Loop:
                     "id": self._next_id + len(rows),
                     "proposal_id": parents.proposal,
                     "sample": prompt.sample,
-                    "parents": json.dumps([member.candidate.id for member in parents.members]),
+                    "parents": json.dumps(parents.ids),
                     "generation": parents.generation,
                     "operator": parents.operator,
                     "model": self._parts.config.llm[asked.llm].model,
@@ -327,19 +327,43 @@ class Loop:
         asked = self._asked[engine.n_told]
         while asked.candidates is None:
             self._pump()
-        outcomes = [Outcome(one, self._result(one)) for one in asked.candidates]
+        results = [(one, self._result(one)) for one in asked.candidates]
+        matches = {one: self._matches(one, result) for one, result in results if isinstance(result, Individual)}
+        outcomes = [
+            Outcome(one, result, new=self._is_new(matches[one]))
+            if isinstance(result, Individual)
+            else Outcome(one, result, self._proposed(one))
+            for one, result in results
+        ]
         statuses = engine.tell(outcomes)
         with self._store.transaction():
-            for outcome, status in zip(outcomes, statuses, strict=True):
-                columns: dict[str, Any] = {"add_status": status}
-                if isinstance(outcome.result, Individual):
-                    columns |= self._identity.matches(outcome.result.relaxed)
-                    self._identity.add_relaxed(outcome.candidate_id, outcome.result.relaxed)
-                self._store.update_candidate(outcome.candidate_id, **columns)
+            for (one, _), status in zip(results, statuses, strict=True):
+                self._store.update_candidate(one, add_status=status, **matches.get(one, {}))
         self._store.set_meta("hours", repr(self._ledger.hours))
         del self._asked[asked.parents.proposal]
         best = engine.members[0] if engine.members else None
         self._progress.told(engine.n_told, asked.parents.generation, outcomes, best)
+
+    def _matches(self, candidate_id: int, found: Individual) -> dict[str, int | str | None]:
+        """Columns that say what a relaxed crystal matches; those that come after it are held against it, too."""
+        matches = self._identity.matches(found.relaxed)
+        self._identity.add_relaxed(candidate_id, found.relaxed)
+        return matches
+
+    def _is_new(self, matches: dict[str, int | str | None]) -> bool:
+        """Whether the search is told that a crystal is new; a prediction is not told what is known."""
+        known = None if self._parts.config.task == "predict" else matches["matched_known"]
+        return matches["duplicate_of"] is None and known is None
+
+    def _proposed(self, candidate_id: int) -> Structure | None:
+        """A candidate as proposed, as the store has it; None where no crystal could be read."""
+        row = self._store.row("SELECT structure FROM candidates WHERE id = ?", candidate_id)
+        if row is None or row["structure"] is None:
+            return None
+        try:
+            return from_json(row["structure"])
+        except TextError:
+            return None  # refused for a reason that no reader lets pass: a flat cell
 
 
 def _structure_columns(structure: Structure) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from matsearch.llm.base import Backend, load_backend
 from matsearch.objectives.base import Objective, ObjectiveContext, load_objective
 from matsearch.potential.base import Potential, load_potential
 from matsearch.propose.proposer import Proposer, Space
-from matsearch.records import Relaxed, content_hash
+from matsearch.propose.templates import Templates
+from matsearch.records import Rejection, Relaxed, content_hash
 from matsearch.reference.known import Phase, Reference, load_reference
 from matsearch.relaxation.relaxer import protocol
 from matsearch.search import Goal
@@ -57,13 +58,19 @@ class Parts:
     also_known: Sequence[tuple[str, Structure]] = ()
 
     @classmethod
-    def build(cls, config: CampaignConfig) -> Parts:
+    def build(cls, config: CampaignConfig, *, check_backends: bool = False) -> Parts:
         """Load all parts.
 
+        Args:
+            config: The campaign's.
+            check_backends: Ask every backend whether it can answer, before what takes longer to load.
+
         Raises:
-            MatsearchError: A name, an option or a combination is wrong.
+            MatsearchError: A name, an option or a combination is wrong; or a backend cannot answer.
         """
         backends = [load_backend(llm.backend, llm.model, llm.options) for llm in config.llm]
+        if check_backends:
+            _check(backends)
         if config.relax.pressure_gpa and any(setting.name == HULL for setting in config.objectives):
             raise ConfigError(
                 f"the hull of known phases is that at zero pressure, so {HULL} says nothing of crystals relaxed at "
@@ -83,7 +90,11 @@ class Parts:
             for goal in goals
             if goal.name != HULL
         )
-        proposer = Proposer(space, sought, config.search.show, config.search.show_scores, config.seed)
+        search = config.search
+        templates = Templates(search.prompts)
+        proposer = Proposer(space, sought, search.show, search.show_scores, config.seed, templates)
+        for style in sorted({backend.style for backend in backends}):
+            proposer.check(style)
         return cls(config, backends, proposer, potential, reference, objectives, goals, protocol(config.relax))
 
     def with_phases(self, settled: Sequence[tuple[str, Relaxed]], unsettled: Sequence[tuple[str, Structure]]) -> Parts:
@@ -127,10 +138,32 @@ class Parts:
             )
         return phases
 
+    def decomposition(self, structure: Structure) -> dict[str, float]:
+        """What a crystal competes with: formula of a known phase to its share of the atoms, rounded.
+
+        Empty where there is no hull, or none that counts: under pressure, or where prompts tell no energies.
+        """
+        if self.reference is None or self.config.relax.pressure_gpa or not self.config.search.show_scores:
+            return {}
+        found = self.reference.decomposition(structure.composition)
+        # Rounded, so that the last bits of a linear programme cannot change a prompt.
+        return {} if isinstance(found, Rejection) else {formula: round(share, 3) for formula, share in found.items()}
+
     def close(self) -> None:
         """Give back what the backends hold."""
         for backend in self.backends:
             backend.close()
+
+
+def _check(backends: Sequence[Backend]) -> None:
+    """Make sure that all of them can answer; else close them, and raise what is wrong."""
+    try:
+        for backend in backends:
+            backend.check()
+    except BaseException:
+        for backend in backends:
+            backend.close()
+        raise
 
 
 def _objectives(

@@ -106,7 +106,7 @@ class Requests:
             self._store.insert("replies", rows)
         for (asked, i), completion in zip(chunk, completions, strict=True):
             asked.replies[i] = completion
-            self._ledger.add_reply(completion.usage, self._parts.config.llm[llm].prices)
+            self._ledger.add_reply(asked.prompts[i], completion, self._parts.config.llm[llm].prices)
         self._progress.count("replies", len(rows))
 
     def close(self, *, wait: bool) -> None:

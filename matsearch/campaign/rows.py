@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 def reply_key(prompt: Prompt, identity: dict[str, Any]) -> str:
     """What a reply is stored under: prompt, model, options, sample."""
-    return content_hash([prompt.text_hash, identity, prompt.seed, prompt.sample])
+    schema = [] if prompt.schema is None else [prompt.schema]
+    return content_hash([prompt.text_hash, identity, prompt.seed, prompt.sample, *schema])
 
 
 def reply_row(proposal: int, prompt: Prompt, identity: dict[str, Any], completion: Completion) -> dict[str, Any]:

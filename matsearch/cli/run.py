@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -50,12 +50,13 @@ def run(
     _print_end(campaign.run_dir, campaign.status)
 
 
-def _print_dry_run(found: dict[str, object]) -> None:
+def _print_dry_run(found: dict[str, Any]) -> None:
     for name in ("backends", "objectives", "seeds", "extra phases", "relaxation"):
         value = found[name]
         typer.echo(f"{name}: {', '.join(map(str, value)) if isinstance(value, list) else value}")
-    typer.echo("first prompt:")
-    typer.echo("\n".join(f"  {line}" for line in str(found["prompt"]).splitlines()))
+    for title, prompt in {"first prompt": found["prompt"], **found["own prompts"]}.items():
+        typer.echo(f"{title if title == 'first prompt' else f'prompt of your template {title}'}:")
+        typer.echo("\n".join(f"  {line}" for line in prompt.splitlines()))
     typer.echo("all parts work; nothing was written")
 
 

@@ -9,11 +9,11 @@ Cryst. A 47, 655 (1991), and the CIF core dictionary.
 from __future__ import annotations
 
 import re
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from matsearch.crystal.group_symbols import space_group_number
 from matsearch.crystal.tokens import (
     TextError,
     build,
@@ -194,22 +194,12 @@ def _read_operations(items: dict[str, str], loops: list[dict[str, list[str]]]) -
     return _group_operations(symbol, number)
 
 
-@cache
-def _group_numbers() -> dict[str, int]:
-    """ITA numbers by Hermann-Mauguin symbol without spaces, short and full: standard settings only."""
-    import moyopy
-
-    types = [moyopy.SpaceGroupType(number) for number in range(1, 231)]
-    return {name.replace(" ", ""): each.number for each in types for name in (each.hm_full, each.hm_short)}
-
-
 def _group_operations(symbol: str | None, number: str | None) -> list[tuple[np.ndarray, np.ndarray]]:
     """Operations in the standard setting: unique axis b, hexagonal axes, origin choice 2."""
     import moyopy
 
     if symbol is not None:
-        # `P2_1/c`, `F m -3 m :2` and `R-3m:H` name the same settings as the table does.
-        found = _group_numbers().get(re.sub(r"[\s_]|:[2hH]?\Z", "", symbol))
+        found = space_group_number(symbol)
     else:
         found = (
             int(number) if number is not None and re.fullmatch("[0-9]{1,3}", number) else 1 if number is None else None

@@ -101,7 +101,7 @@ def from_poscar(text: str) -> Structure:
     Cartesian coordinates (times the scale factor), a label behind each site (it must agree with the counts),
     velocities after a blank line (dropped). Beyond VASP, as language models write it: ions for elements (`Ca2+`),
     numbered species (`Ti1 O2`) where the counts do not contradict them, fractions for coordinates (`1/3`), commas
-    between the numbers of a row.
+    between the numbers of a row, blank lines between groups of sites, remarks behind a row.
 
     Raises:
         TextError: `bad_poscar`, `truncated`, `count_mismatch`, `not_finite`, `unknown_element`, `zero_volume` (volume
@@ -229,10 +229,12 @@ def _read_sites(lines: _Lines, n_atoms: int, selective: bool) -> tuple[list[list
     """Coordinates [n_atoms, 3] as written, and the label of each line or None."""
     coords: list[list[float]] = []
     labels: list[str | None] = []
-    while tokens := lines.peek():
-        if len(coords) == n_atoms and not is_coordinate(tokens[0]):
+    while (tokens := lines.peek()) is not None:
+        if len(coords) == n_atoms and not (tokens and is_coordinate(tokens[0])):
             break
         lines.number += 1
+        if not tokens and coords:
+            continue  # between groups of sites; those of all atoms are yet to come
         if len(tokens) < 3:
             lines.fail("expected 3 coordinates")
         position, rest = lines.position(tokens[:3]), tokens[3:]

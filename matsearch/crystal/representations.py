@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from matsearch.crystal.text import from_cif, from_json, from_poscar, to_cif, to_poscar, to_short_json
+from matsearch.crystal.wyckoff_text import from_wyckoff_text, to_wyckoff_text
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -100,5 +101,18 @@ _JSON = Representation(
     schema=MappingProxyType(_SCHEMA),
 )
 
-REPRESENTATIONS: Mapping[str, Representation] = MappingProxyType({each.name: each for each in (_POSCAR, _CIF, _JSON)})
+_WYCKOFF = Representation(
+    "wyckoff",
+    to_wyckoff_text,
+    from_wyckoff_text,
+    "Write each crystal by its symmetry in a code block of its own: a line with the words space group, the number and "
+    "the symbol (standard setting: unique axis b, hexagonal axes, origin choice 2); one line for each parameter of the "
+    "conventional cell that the crystal system leaves free (a, b, c in Å, alpha, beta, gamma in degrees); and one line "
+    "for each orbit: the element, the Wyckoff position with its multiplicity, and the coordinates x, y, z that the "
+    "position leaves free.",
+)
+
+REPRESENTATIONS: Mapping[str, Representation] = MappingProxyType(
+    {each.name: each for each in (_POSCAR, _CIF, _JSON, _WYCKOFF)}
+)
 """Every representation by its name."""

@@ -23,6 +23,8 @@ _CHARGE = re.compile(r"(?:[1-9]?[+-]|[+-][1-9])\Z")
 _FRACTION = re.compile(r"([+-]?[0-9]{1,3})/([0-9]{1,3})\Z")
 _VALUE = r"[ \t]*[+-]?[0-9.][0-9.eEdD/+-]*[ \t]*"
 _COMMA_ROW = re.compile(rf"{_VALUE},{_VALUE},{_VALUE}(?:(?<=[ \t])[^,\d][^,]*|,[^,]*)?\Z")
+# What people write behind a row: `! a`, `# a`, `// a`, `<- a`, `(a)`.
+_REMARK = re.compile(r"[!#].*|\s(?://|--|<-|\u2190).*|\s\([^()0-9]*\)\s*\Z")
 _LABEL = re.compile(r"([A-Z][a-z]?)[0-9]*(?:[+-][0-9]?)?\Z")
 
 
@@ -30,8 +32,8 @@ class TextError(ValueError):
     """A text is no crystal.
 
     Attributes:
-        reason: A short snake_case word: `bad_poscar`, `bad_cif`, `bad_json`, `count_mismatch`, `not_finite`,
-            `unknown_element`, `disordered`, `truncated`, `zero_volume`.
+        reason: A short snake_case word: `bad_poscar`, `bad_cif`, `bad_json`, `bad_wyckoff`, `count_mismatch`,
+            `not_finite`, `unknown_element`, `disordered`, `truncated`, `zero_volume`.
         detail: What was expected and what came.
     """
 
@@ -69,8 +71,8 @@ def is_number(token: str) -> bool:
 
 
 def row_tokens(line: str) -> list[str]:
-    """Tokens of a line up to its comment. Commas part three numbers (`0.5, 0.5, 0.5 Cl`), nothing else: 0,5 is none."""
-    line = re.split(r"[!#]", line, maxsplit=1)[0].rstrip()
+    """Tokens of a line up to a remark. Commas part three numbers (`0.5, 0.5, 0.5 Cl`), nothing else: 0,5 is none."""
+    line = _REMARK.sub("", line).rstrip()
     return (line.replace(",", " ") if _COMMA_ROW.match(line) else line).split()
 
 

@@ -70,7 +70,7 @@ class Backend(ABC):
         """
 
     def check(self) -> None:  # noqa: B027 (most backends have nothing to check)
-        """Make sure, as cheaply as can be, that the backend can answer: what a dry run asks.
+        """Make sure, as cheaply as can be, that the backend can answer: asked before a campaign starts.
 
         Raises:
             BackendError: It cannot; says why.

@@ -81,10 +81,10 @@ def declares_error(raw: bytes) -> bool:
     return isinstance(body, dict) and bool(body.get("error"))
 
 
-def error_code(raw: bytes) -> str:
-    """The `code` of an error body; empty for none."""
-    code = _error(raw).get("code")
-    return code if isinstance(code, str) else ""
+def error_field(raw: bytes, name: str) -> str:
+    """A field of an error body, such as `code` or `param`; empty for none."""
+    field = _error(raw).get(name)
+    return field if isinstance(field, str) else ""
 
 
 def unsupported_parameter(raw: bytes, sent: Collection[str]) -> str | None:
@@ -139,10 +139,16 @@ def _content(content: Any) -> str:
 def _usage(usage: Any) -> Usage:
     if not isinstance(usage, dict):
         return Usage()
+    prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    total = _count(usage, "total_tokens")
+    if prompt is not None and completion is not None and total is not None:
+        # Some endpoints (Gemini's, xAI's) leave thinking out of the completion, but not out of the total, nor the bill.
+        completion = max(completion, total - prompt)
+    cached = _count(usage.get("prompt_tokens_details"), "cached_tokens")
     return Usage(
-        prompt_tokens=_count(usage, "prompt_tokens"),
-        completion_tokens=_count(usage, "completion_tokens"),
-        cached_tokens=_count(usage.get("prompt_tokens_details"), "cached_tokens"),
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        cached_tokens=_count(usage, "prompt_cache_hit_tokens") if cached is None else cached,  # DeepSeek's word
         reasoning_tokens=_count(usage.get("completion_tokens_details"), "reasoning_tokens"),
     )
 

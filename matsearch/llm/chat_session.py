@@ -10,17 +10,22 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from matsearch.errors import BackendUnavailableError
+from matsearch.llm.chat_stream import StreamedReply, in_one_piece
 
 if TYPE_CHECKING:
-    from openai import APIConnectionError, AsyncOpenAI
+    from openai import AsyncOpenAI
 
 T = TypeVar("T")
 
 # An endpoint that is there accepts a connection at once, however long it then takes to reply.
 CONNECT_TIMEOUT = 10.0
+OK = 200
+# Of a stream, in bytes: what is longer is none.
+MAX_LINE = 4_000_000
 # Closing waits no longer than this for connections to end in good manners; the thread is a daemon.
 CLOSE_TIMEOUT = 2.0
 
@@ -31,7 +36,8 @@ class Answer:
 
     Attributes:
         status: HTTP status; None where no whole answer came.
-        body: The bytes as they came.
+        body: The bytes as they came; of a stream, those that the same reply would have had in one piece. Where the
+            stream broke off, what had come.
         retry_after: Seconds that the endpoint asks to wait before the next request.
         trouble: Why no answer came: `refused` and the like, for a person.
         unreachable: No connection came about at all.
@@ -54,7 +60,7 @@ class ChatSession:
     Args:
         key: The key to send.
         base_url: The endpoint.
-        timeout: Seconds from sending a request to having all of its reply.
+        timeout: Seconds from sending a request to having all of its reply, or the next piece of one that is streamed.
         direct: Whether to pass by any proxy that the environment names.
     """
 
@@ -92,20 +98,43 @@ class ChatSession:
         """Send one request. Whatever happens on the way is an answer, not an exception."""
         import openai
 
-        assert self._client is not None  # jobs only run on a loop whose client is there
+        pieces = StreamedReply()
         try:
-            async with asyncio.timeout(self._timeout):
-                response = await self._client.chat.completions.with_raw_response.create(**request)
+            async with asyncio.timeout(self._timeout) as clock:
+                return await self._send(request, pieces, clock)
         except (TimeoutError, openai.APITimeoutError) as err:
             # The cause tells a server that never took the connection from one that took it and kept silent.
             unreachable = type(err.__cause__).__name__ == "ConnectTimeout"
-            return Answer(trouble="timed out", unreachable=unreachable, timed_out=True)
+            failed = Answer(body=pieces.body(), trouble="timed out", unreachable=unreachable, timed_out=True)
         except openai.APIStatusError as err:
             raw = err.response
-            return Answer(raw.status_code, raw.content, retry_after=_seconds(raw.headers.get("retry-after")))
-        except openai.APIConnectionError as err:
-            return Answer(trouble=_cause(err), unreachable=type(err.__cause__).__name__ == "ConnectError")
-        return Answer(response.http_response.status_code, response.http_response.content)
+            failed = Answer(raw.status_code, raw.content, retry_after=_seconds(raw.headers.get("retry-after")))
+        except (openai.APIConnectionError, _transport_error()) as err:
+            unreachable = type(err.__cause__).__name__ == "ConnectError"
+            failed = Answer(body=pieces.body(), trouble=_cause(err), unreachable=unreachable)
+        # What goes wrong behind the end of a reply does not matter.
+        return Answer(OK, pieces.body()) if pieces.complete else failed
+
+    async def _send(self, request: dict[str, Any], pieces: StreamedReply, clock: asyncio.Timeout) -> Answer:
+        assert self._client is not None  # jobs only run on a loop whose client is there
+        chat = self._client.chat.completions
+        if not request.get("stream"):
+            response = await chat.with_raw_response.create(**request)
+            return Answer(response.http_response.status_code, in_one_piece(response.http_response.content))
+        rest = b""
+        async with chat.with_streaming_response.create(**request) as response:
+            async for block in response.iter_bytes():
+                # By hand: httpx would also split at the line ends of other scripts, which may stand inside JSON.
+                *lines, rest = (rest + block).split(b"\n")
+                brought = [pieces.add(line) for line in lines]
+                if any(brought):
+                    clock.reschedule(asyncio.get_running_loop().time() + self._timeout)
+                if pieces.is_too_long or len(rest) > MAX_LINE:
+                    break
+            pieces.add(rest)
+        if pieces.broke_off:
+            return Answer(body=pieces.body(), trouble="the stream ended before the reply did")
+        return Answer(response.status_code, pieces.body())
 
     def close(self) -> None:
         """Drop what is under way, close the connections, end the thread. May be called twice.
@@ -175,7 +204,16 @@ class ChatSession:
         return BackendUnavailableError("the LLM backend was closed while a reply was asked for")
 
 
-def _cause(err: APIConnectionError) -> str:
+def _transport_error() -> type[Exception]:
+    """What the HTTP library under `openai` raises: httpx2 since its version 3, httpx before."""
+    import openai
+
+    (client,) = openai.DefaultAsyncHttpxClient.__bases__
+    error: type[Exception] = import_module(client.__module__.partition(".")[0]).HTTPError
+    return error
+
+
+def _cause(err: Exception) -> str:
     """The innermost reason of a failed connection: `Connection refused`, `Name or service not known`, ..."""
     deepest: BaseException = err
     while (inner := deepest.__cause__ or deepest.__context__) is not None:

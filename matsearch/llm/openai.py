@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
-import os
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -20,19 +17,19 @@ from matsearch.errors import (
     BackendError,
     BackendRequestError,
     BackendUnavailableError,
-    ConfigError,
 )
 from matsearch.llm.base import Backend, SamplingOptions
 from matsearch.llm.chat_reply import (
     declares_error,
-    error_code,
+    error_field,
     error_text,
     read_completion,
     shortened,
     undecodable_completion,
-    unsupported_parameter,
 )
+from matsearch.llm.chat_request import Manners
 from matsearch.llm.chat_session import Answer, ChatSession
+from matsearch.llm.endpoint import check_url, find_key, is_loopback
 from matsearch.records import Completion, Prompt
 
 logger = logging.getLogger(__name__)
@@ -60,6 +57,8 @@ class OpenAIOptions(SamplingOptions, frozen=True):
         max_retries: How often a failed request is sent again.
         top_p: Nucleus sampling; unset leaves it to the endpoint.
         requests_per_minute: Upper limit of the rate at which requests are sent.
+        stream: Have replies sent piece by piece. The time-out then counts from the latest piece, so that a slow model
+            may take its time, and no proxy on the way cuts a connection for its silence.
     """
 
     base_url: str = "https://api.openai.com/v1"
@@ -69,6 +68,7 @@ class OpenAIOptions(SamplingOptions, frozen=True):
     max_retries: NonNegativeInt = 4
     top_p: float | None = Field(default=None, gt=0, le=1)
     requests_per_minute: PositiveFloat | None = None
+    stream: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class OpenAIBackend(Backend):
     Options = OpenAIOptions
     name = "openai"
     connection_options = frozenset(
-        {"base_url", "api_key_env", "timeout", "concurrency", "max_retries", "requests_per_minute"}
+        {"base_url", "api_key_env", "timeout", "concurrency", "max_retries", "requests_per_minute", "stream"}
     )
     options: OpenAIOptions
 
@@ -121,8 +121,7 @@ class OpenAIBackend(Backend):
         # The rest belongs to the session's thread.
         self._slots = asyncio.Semaphore(options.concurrency)
         self._next_turn = 0.0
-        self._limit_name = "max_tokens"
-        self._unsupported: set[str] = set()
+        self._manners = Manners(model)
         self._answered = False
         self._gave_completions = False
         self._bad_replies = 0  # since the last completion
@@ -204,41 +203,26 @@ class OpenAIBackend(Backend):
         await asyncio.sleep(turn - now)
 
     async def _try(self, prompt: Prompt, max_tokens: int) -> Completion | Failure:
-        """Send the request; again at once where the endpoint does not know one of its parameters."""
+        """Send the request; again at once where the endpoint does not take one of its parameters."""
         messages = [{"role": "system", "content": prompt.system}] if prompt.system else []
         messages.append({"role": "user", "content": prompt.user})
-        while True:
-            await self._wait_for_turn()
-            parameters = self._parameters(prompt.seed, max_tokens)
-            answer = await self._session.post(model=self.model, messages=messages, **parameters)
-            if answer.status not in (400, 422):
-                return self._judge(answer)
-            unsupported = unsupported_parameter(answer.body, parameters)
-            if unsupported is None or not self._do_without(unsupported):
-                return self._judge(answer)
-
-    def _parameters(self, seed: int, max_tokens: int) -> dict[str, Any]:
         wanted = {
-            self._limit_name: max_tokens,
             "temperature": self.options.temperature,
             "top_p": self.options.top_p,
-            "seed": seed,
+            "seed": prompt.seed,
+            "stream": self.options.stream or None,
+            "stream_options": {"include_usage": True} if self.options.stream else None,
         }
-        return {name: value for name, value in wanted.items() if value is not None and name not in self._unsupported}
-
-    def _do_without(self, parameter: str) -> bool:
-        """Remember that the endpoint does not support a parameter; False where it cannot be left out."""
-        if parameter in ("max_tokens", "max_completion_tokens"):
-            # Not supported under either name: the reason is the endpoint's to say.
-            if "max_tokens" in self._unsupported and parameter == self._limit_name:
-                return False
-            self._unsupported.add("max_tokens")
-            self._limit_name = "max_completion_tokens"
-            return True
-        if parameter not in self._unsupported:
-            logger.warning("%s does not support %s; sent without it", self.model, parameter)
-        self._unsupported.add(parameter)
-        return True
+        while True:
+            await self._wait_for_turn()
+            sent = self._manners.parameters(wanted, max_tokens, prompt.schema)
+            answer = await self._session.post(model=self.model, messages=messages, **sent)
+            if answer.status is None or not self._manners.learn_from_refusal(answer.status, answer.body, sent):
+                break
+        outcome = self._judge(answer)
+        if isinstance(outcome, Completion):
+            self._manners.learn_from_reply(outcome, prompt.schema, sent)
+        return outcome
 
     def _judge(self, answer: Answer) -> Completion | Failure:
         """What to make of an answer."""
@@ -263,14 +247,23 @@ class OpenAIBackend(Backend):
         retries = self.options.max_retries
         if answer.timed_out and not answer.unreachable:
             advice = "raise [llm] options.timeout, or continue the run when the endpoint is faster"
-            return Failure(f"no reply within {self.options.timeout:g} s", advice, retries=retries)
+            what = "nothing new" if self.options.stream else "no reply"
+            reason = f"{what} within {self.options.timeout:g} s"
+            return Failure(reason, advice, retries=retries, completion=self._first_part(answer))
         advice = "check [llm] options.base_url and that the server runs, then continue the run"
         reason = self._without_key(answer.trouble)
         if self._answered or not answer.unreachable:
-            return Failure(reason, advice, retries=retries)
+            return Failure(reason, advice, retries=retries, completion=self._first_part(answer))
         # A time-out while connecting took its time already.
         retries = min(retries, 1) if answer.timed_out else retries
         return Failure(reason, advice, retries=retries, backoff="unreachable")
+
+    def _first_part(self, answer: Answer) -> Completion | None:
+        """What came of a reply that broke off: in the end it is kept, since it was paid for."""
+        completion = read_completion(answer.body)
+        if completion is None or not completion.text:
+            return None
+        return self._keyless(replace(completion, finish_reason="cut"))
 
     def _read_reply(self, answer: Answer) -> Completion | Failure:
         completion = read_completion(answer.body)
@@ -289,7 +282,7 @@ class OpenAIBackend(Backend):
     def _rate_limited(self, answer: Answer, reason: str) -> Failure:
         retries = self.options.max_retries
         advice = "continue the run later, or slow it down with [llm] options.requests_per_minute or .concurrency"
-        if error_code(answer.body) == "insufficient_quota":  # waiting does not help
+        if error_field(answer.body, "code") == "insufficient_quota":  # waiting does not help
             retries, advice = 0, "top up the account, then continue the run"
         elif answer.retry_after is not None and answer.retry_after > MAX_RETRY_AFTER:
             advice = f"it asks to wait {answer.retry_after:.0f} s: continue the run then"
@@ -310,62 +303,3 @@ class OpenAIBackend(Backend):
     def _without_key(self, text: str) -> str:
         """Text of the endpoint, which may repeat the key it was sent. A made-up key like `x` is no secret."""
         return text.replace(self._key, "***") if self._key and len(self._key) >= 8 else text
-
-
-def check_url(url: str) -> str:
-    """The host of an endpoint's URL.
-
-    Raises:
-        ConfigError: Not an http URL, or one that holds a password.
-    """
-    parts = urlsplit(url)
-    if "@" in parts.netloc:
-        # The options are written into the run folder.
-        raise ConfigError("[llm] options.base_url must not hold a user name or password; use options.api_key_env")
-    try:
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number
-        valid = False
-    if not valid or parts.hostname is None:
-        raise ConfigError(f"[llm] options.base_url must be like 'http://localhost:8000/v1', got {url!r}")
-    return parts.hostname
-
-
-def find_key(variable: str, host: str) -> str | None:
-    """The key in an environment variable; None for an endpoint nearby that needs none.
-
-    Raises:
-        BackendAuthError: No key, or one that no HTTP header can carry.
-    """
-    key = os.environ.get(variable, "").strip()
-    if not key:
-        if is_nearby(host):
-            return None
-        raise BackendAuthError(
-            f"no API key for {host}: set the environment variable {variable}, "
-            "or name another in [llm] options.api_key_env"
-        )
-    if not (key.isascii() and key.isprintable()):
-        raise BackendAuthError(f"the API key in {variable} holds characters that no key has; copy it again")
-    return key
-
-
-def is_loopback(host: str) -> bool:
-    """Whether the host is this machine."""
-    address = _address(host)
-    return address.is_loopback if address else host == "localhost" or host.endswith(".localhost")
-
-
-def is_nearby(host: str) -> bool:
-    """Whether the host is this machine or on a private network."""
-    address = _address(host)
-    if address:
-        return address.is_loopback or address.is_private or address.is_link_local
-    return is_loopback(host) or host.endswith(".local") or "." not in host
-
-
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(host)
-    except ValueError:  # a name
-        return None

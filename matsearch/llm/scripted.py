@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from pydantic import NonNegativeFloat, PositiveInt
 from matsearch.errors import ConfigError
 from matsearch.llm.base import Backend, SamplingOptions
 from matsearch.llm.decoding import decode, storable
+from matsearch.llm.recorded import DATABASE, RecordedReplies
 from matsearch.plugins import import_path
 from matsearch.records import Completion, Prompt, Usage, content_hash
 
@@ -24,6 +26,7 @@ class ScriptedOptions(SamplingOptions, frozen=True):
     Attributes:
         replies: A list of replies; the path of a file (`.jsonl`: a string or an object with `text` on each line;
             anything else: one reply) or of a folder of such replies, a file each, in the order of their names;
+            a run folder, whose replies are given to the same prompts again, by whatever model they were;
             or `"pkg.module:function"`, called with the `Prompt`.
         style: Which templates the prompts come from, as for any backend.
         log: A file that gets one line of JSON for each prompt, when it is asked.
@@ -39,7 +42,7 @@ class ScriptedOptions(SamplingOptions, frozen=True):
 
 
 class ScriptedBackend(Backend):
-    """Answers prompt number i with reply number i, starting over after the last.
+    """Answers prompt number i with reply number i, starting over after the last; or as a run was answered.
 
     Raises:
         ConfigError: The replies cannot be read, or there are none.
@@ -59,8 +62,12 @@ class ScriptedBackend(Backend):
         self._log_lock = threading.Lock()
         self._function: Callable[[Prompt], str] | None = None
         self._replies: list[tuple[str, str]] = []
+        self._recorded: RecordedReplies | None = None
         replies = options.replies
-        if isinstance(replies, str) and ":" in replies and not Path(replies).exists():
+        if isinstance(replies, str) and (Path(replies).expanduser() / DATABASE).is_file():
+            self._recorded = RecordedReplies.read(Path(replies).expanduser())
+            self._source = self._recorded.source
+        elif isinstance(replies, str) and ":" in replies and not Path(replies).exists():
             self._function = import_path("scripted replies", replies)
             self._source = replies
         else:
@@ -73,9 +80,10 @@ class ScriptedBackend(Backend):
         return {**super().identity, "replies": self._source}
 
     def complete(self, prompts: Sequence[Prompt]) -> list[Completion]:
-        """The scripted replies, in order; tokens are words.
+        """The scripted replies, in order; tokens are words, or what a recorded reply took.
 
         Raises:
+            BackendRequestError: A recorded run holds no reply to a prompt.
             ConfigError: The function returned something other than text, or the log cannot be written.
         """
         return [self._answer(prompt) for prompt in prompts]
@@ -83,9 +91,11 @@ class ScriptedBackend(Backend):
     def _answer(self, prompt: Prompt) -> Completion:
         started = time.perf_counter()
         self._record(prompt)
-        text, finish_reason = self._reply(prompt)
         if self._delay:
             time.sleep(self._delay)
+        if self._recorded is not None:
+            return replace(self._recorded.find(prompt), seconds=time.perf_counter() - started)
+        text, finish_reason = self._reply(prompt)
         usage = Usage(
             prompt_tokens=len(prompt.system.split()) + len(prompt.user.split()),
             completion_tokens=len(text.split()),

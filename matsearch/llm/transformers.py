@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from matsearch.errors import BackendRequestError, BackendUnavailableError
 from matsearch.llm.base import Backend, SamplingOptions
@@ -20,6 +20,9 @@ from matsearch.records import Completion, Prompt, Usage
 
 if TYPE_CHECKING:
     import torch
+
+# Decoding one token takes a GPU about as long for 64 prompts as for one.
+GPU_BATCH = 64
 
 Dtype = Literal["auto", "float16", "bfloat16", "float32", "float64"]
 
@@ -31,11 +34,14 @@ class TransformersOptions(SamplingOptions, frozen=True, extra="forbid"):
         top_p: Sample from the smallest set of tokens that holds this share of the probability; 1 for all.
         dtype: Arithmetic; `auto` takes what the model was saved in.
         device: `auto` takes a GPU if there is one.
+        batch_size: How many prompts are sampled together; None for 64 on a GPU and 16 on the CPU. What does not fit
+            into a GPU's memory is halved until it does, which changes no reply but by rounding.
     """
 
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     dtype: Dtype = "auto"
     device: str = "auto"
+    batch_size: PositiveInt | None = None
 
 
 class TransformersBackend(Backend):
@@ -51,6 +57,11 @@ class TransformersBackend(Backend):
         self._options = TransformersOptions.model_validate(options.model_dump())
         self._source = self._find(model)
         self._loaded: tuple[Any, Any] | None = None
+        if self._options.batch_size is not None:
+            self.chunk = self._options.batch_size
+        elif not self._device().startswith("cpu"):
+            self.chunk = GPU_BATCH
+        self._fitting: int | None = None  # as many prompts as fit into the memory, once that was found out
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -58,16 +69,36 @@ class TransformersBackend(Backend):
         return {**super().identity, "top_p": self._options.top_p, "dtype": self._options.dtype}
 
     def complete(self, prompts: Sequence[Prompt]) -> list[Completion]:
-        """Sample one reply for each prompt, all in one batch.
+        """Sample one reply for each prompt, all in one batch if that fits into the memory.
 
         Raises:
-            BackendRequestError: A prompt does not fit into the model's context, or the model cannot be used.
+            BackendRequestError: A prompt does not fit into the model's context or the memory, or the model cannot be
+                used.
             BackendUnavailableError: The model is not on this machine and cannot be fetched.
         """
         import torch
 
-        if not prompts:
-            return []
+        completions: list[Completion] = []
+        while rest := prompts[len(completions) :]:
+            n_tried = min(len(rest), self._fitting or len(rest))
+            try:
+                completions += self._complete_batch(rest[:n_tried])
+            except torch.OutOfMemoryError as err:
+                if n_tried == 1:
+                    raise BackendRequestError(
+                        f"[llm] model {self.model!r} does not fit into the memory of {self._device()} with even one "
+                        f"prompt: {_first_line(err)}; take a smaller model, dtype or options.max_tokens"
+                    ) from err
+                self._fitting = n_tried // 2
+            else:
+                continue
+            # Out here, where the error and all that its traceback held are gone.
+            torch.cuda.empty_cache()
+        return completions
+
+    def _complete_batch(self, prompts: Sequence[Prompt]) -> list[Completion]:
+        import torch
+
         start = time.perf_counter()
         model, tokenizer = self._load()
         texts = [self._prompt_text(prompt, tokenizer) for prompt in prompts]
@@ -97,6 +128,21 @@ class TransformersBackend(Backend):
                 )
             )
         return completions
+
+    def check(self) -> None:
+        """Make sure that the model's configuration can be read and that the device is there, without the weights.
+
+        Raises:
+            BackendRequestError: Either cannot be used.
+            BackendUnavailableError: The model is not on this machine and cannot be fetched.
+        """
+        import torch
+        from transformers import AutoConfig
+
+        with self._loading(self._source):
+            AutoConfig.from_pretrained(self._source, local_files_only=Path(self._source).is_dir())
+        with self._using_device():
+            torch.empty(1, device=self._device())
 
     def close(self) -> None:
         """Let the model go."""
@@ -130,11 +176,34 @@ class TransformersBackend(Backend):
 
         is_local = Path(source).is_dir()
         dtype = "auto" if self._options.dtype == "auto" else getattr(torch, self._options.dtype)
+        with self._loading(source):
+            tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=is_local, padding_side="left")
+            model = AutoModelForCausalLM.from_pretrained(source, local_files_only=is_local, dtype=dtype)
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        with self._using_device():
+            return model.to(self._device()).eval(), tokenizer
+
+    def _device(self) -> str:
+        import torch
+
+        if self._options.device != "auto":
+            return self._options.device
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
+    @contextmanager
+    def _loading(self, source: str) -> Iterator[None]:
+        """Say what is wrong with a model that cannot be read.
+
+        Raises:
+            BackendRequestError: Its files are no causal language model, or some are missing.
+            BackendUnavailableError: It is not on this machine and cannot be fetched.
+        """
         try:
             with _quiet():
-                tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=is_local, padding_side="left")
-                model = AutoModelForCausalLM.from_pretrained(source, local_files_only=is_local, dtype=dtype)
+                yield
         except OSError as err:  # transformers' word for missing files, unknown ids and an unreachable hub alike
+            is_local = Path(source).is_dir()
             where = "is incomplete" if is_local else "is not on this machine and could not be fetched from the hub"
             kind = BackendRequestError if is_local else BackendUnavailableError
             raise kind(f"[llm] model {source!r} {where}: {_first_line(err)}; check the name or give a folder") from err
@@ -142,16 +211,19 @@ class TransformersBackend(Backend):
             raise BackendRequestError(
                 f"[llm] model {source!r} is no causal language model: {_first_line(err)}"
             ) from err
-        if tokenizer.pad_token_id is None:
-            tokenizer.pad_token = tokenizer.eos_token
-        device = self._options.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+
+    @contextmanager
+    def _using_device(self) -> Iterator[None]:
+        """Say that a device is not there.
+
+        Raises:
+            BackendRequestError: It is not.
+        """
         try:
-            model = model.to(device).eval()
-        except (RuntimeError, AssertionError) as err:  # torch raises either for a device that is not there
+            yield
+        except (RuntimeError, AssertionError) as err:  # torch raises either
+            device = self._device()
             raise BackendRequestError(f"[llm] options.device {device!r} cannot be used: {_first_line(err)}") from err
-        return model, tokenizer
 
     def _room(self, model: Any, n_prompt: int) -> int:
         """Tokens left in the model's context after the prompt."""
@@ -194,7 +266,8 @@ class TransformersBackend(Backend):
             return str(tokenizer.apply_chat_template(joined, tokenize=False, add_generation_prompt=True))
 
     def _reply_text(self, tokenizer: Any, reply: list[int]) -> str:
-        return str(tokenizer.decode(reply, skip_special_tokens=True))
+        # As it was written: some tokenizers would take out spaces for the looks of it.
+        return str(tokenizer.decode(reply, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def _masks(self, texts: Sequence[str], n_prompt: int) -> list[Any]:  # noqa: ARG002 - for subclasses
         """Logits processors that run before the sampler."""

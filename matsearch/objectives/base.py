@@ -21,9 +21,25 @@ if TYPE_CHECKING:
 
 OBJECTIVES = {
     "bulk_modulus": "matsearch.objectives.elastic:BulkModulus",
+    "bulk_modulus_vrh": "matsearch.objectives.elastic_tensor:BulkModulusVRH",
     "density": "matsearch.objectives.simple:density",
+    "elastic_anisotropy": "matsearch.objectives.elastic_tensor:ElasticAnisotropy",
+    "element_cost": "matsearch.objectives.supply:element_cost",
+    "elastic_stability": "matsearch.objectives.elastic_tensor:ElasticStability",
     "energy_above_hull": "matsearch.objectives.stability:EnergyAboveHull",
+    "hhi_production": "matsearch.objectives.supply:hhi_production",
+    "hhi_reserve": "matsearch.objectives.supply:hhi_reserve",
+    "magnetic_moment": "matsearch.objectives.magnetic:MomentBound",
+    "magnetization": "matsearch.objectives.magnetic:MagnetisationBound",
+    "poisson_ratio": "matsearch.objectives.elastic_tensor:PoissonRatio",
+    "pugh_ratio": "matsearch.objectives.elastic_tensor:PughRatio",
+    "relaxation_energy": "matsearch.objectives.energies:RelaxationEnergy",
+    "shear_modulus": "matsearch.objectives.elastic_tensor:ShearModulus",
+    "strain_energy": "matsearch.objectives.energies:StrainEnergy",
+    "toxic_mass_fraction": "matsearch.objectives.supply:toxic_mass_fraction",
+    "vickers_hardness": "matsearch.objectives.elastic_tensor:VickersHardness",
     "volume_per_atom": "matsearch.objectives.simple:volume_per_atom",
+    "youngs_modulus": "matsearch.objectives.elastic_tensor:YoungsModulus",
 }
 
 RESERVED = frozenset(

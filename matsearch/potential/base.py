@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from matsearch.errors import ConfigError, MatsearchError, PotentialError
@@ -20,10 +21,15 @@ if TYPE_CHECKING:
 POTENTIALS = {
     "chgnet-0.3.0": "matsearch.potential.chgnet:chgnet_030",
     "chgnet-r2scan": "matsearch.potential.chgnet:chgnet_r2scan",
+    "pqeq": "matsearch.potential.longrange.pqeq:pqeq",
+    "pqeq-generic": "matsearch.potential.longrange.pqeq:pqeq_generic",
+    "pqeq-refitted": "matsearch.potential.longrange.pqeq:pqeq_refitted",
     "sevennet-0": "matsearch.potential.adapters.sevennet:sevennet_0",
 }
 FROM_FILE = {"mace": "matsearch.potential.adapters.mace:mace"}
 """Those whose weights are a file of the user: `"mace:PATH"`."""
+WITH_OPTIONS = {"d3": "matsearch.potential.longrange.dispersion:d3"}
+"""Those that take options in brackets: `"d3(pbe,bj)"`."""
 
 
 class Potential(ABC):
@@ -37,6 +43,10 @@ class Potential(ABC):
         energy_references: Composition energy of each element by symbol, in eV/atom, where the energy is a network's
             plus those, fitted so that the network's part is small for every crystal (not energies of free atoms);
             None otherwise. `matsearch.potential.domain` holds the network's part to a floor.
+        not_finite: What it means where an energy is NaN.
+        is_term: Whether its energy is a term that others lack (dispersion, electrostatics) and no whole energy.
+        needs_refit: Of a term: why it adds only to a potential that was fitted beside it; None where it adds to any.
+        fitted_beside: Names of the terms that were taken out of the labels that it was trained on.
     """
 
     name: str
@@ -44,6 +54,10 @@ class Potential(ABC):
     elements: frozenset[str]
     device: str
     energy_references: dict[str, float] | None = None
+    not_finite: str = "the energy is not finite"
+    is_term: bool = False
+    needs_refit: str | None = None
+    fitted_beside: frozenset[str] = frozenset()
 
     @abstractmethod
     def predict(self, structures: Sequence[Structure]) -> list[Prediction]:
@@ -137,21 +151,31 @@ def load_potential(name: str, device: str = "auto") -> Potential:
     """The potential that goes by a name.
 
     Args:
-        name: `chgnet-0.3.0`, `chgnet-r2scan`, `sevennet-0`, `mace:PATH` (a file of weights), an entry point, or
-            `"pkg.module:Attr"`, where `Attr(device)` gives a `Potential`.
+        name: `chgnet-0.3.0`, `chgnet-r2scan`, `sevennet-0`, `mace:PATH` (a file of weights), `pqeq`, an entry point, or
+            `"pkg.module:Attr"`, where `Attr(device)` gives a `Potential`; `d3(FUNCTIONAL,DAMPING)`, as in `d3(pbe,bj)`;
+            or a sum of one and such terms, `chgnet-0.3.0+d3(pbe,bj)`.
         device: `cpu`, `cuda`, `cuda:1`, or `auto` for a GPU where there is one.
 
     Raises:
         ConfigError: No potential goes by that name.
-        PotentialError: It cannot be loaded on that device, or is no potential.
+        PotentialError: It cannot be loaded on that device, is no potential, or the parts of a sum do not add.
     """
+    parts = summands(name)
+    if len(parts) > 1:
+        from matsearch.potential.sum import PotentialSum
+
+        return PotentialSum([load_potential(part, device) for part in parts])
     kind, _, path = name.partition(":")
     if kind in FROM_FILE:
         if not path:
             raise ConfigError(f'potential {name!r} takes its weights from a file: "{kind}:PATH"')
         make = partial(resolve("potential", FROM_FILE[kind], {}), path)
+    elif (taken := name.partition("(")[0].strip()) in WITH_OPTIONS:
+        make = partial(resolve("potential", WITH_OPTIONS[taken], {}), _options(name))
     else:
-        make = resolve("potential", name, POTENTIALS | {f"{kind}:PATH": where for kind, where in FROM_FILE.items()})
+        others = {f"{kind}:PATH": where for kind, where in FROM_FILE.items()}
+        others |= {f"{kind}(FUNCTIONAL,DAMPING)": where for kind, where in WITH_OPTIONS.items()}
+        make = resolve("potential", name, POTENTIALS | others)
     if not callable(make):
         raise PotentialError(
             f"potential {name!r} is a {type(make).__name__}; it must take a device and give a Potential"
@@ -167,3 +191,28 @@ def load_potential(name: str, device: str = "auto") -> Potential:
             f"potential {name!r} gave a {type(potential).__name__}; it must take a device and give a Potential"
         )
     return potential
+
+
+def summands(name: str) -> list[str]:
+    """The names that a name adds with `+`, which the path of a file may hold, too."""
+    found: list[str] = []
+    left = name.split("+")
+    while left:
+        kind, _, path = left[0].strip().partition(":")
+        paths = ["+".join([path, *left[1:count]]) for count in range(1, len(left) + 1)] if kind in FROM_FILE else []
+        taken = next((count for count, one in enumerate(paths, 1) if Path(one).expanduser().is_file()), 1)
+        found.append("+".join(left[:taken]).strip())
+        left = left[taken:]
+    return found
+
+
+def _options(name: str) -> list[str]:
+    """What stands between the brackets of a name, in lower case.
+
+    Raises:
+        ConfigError: The brackets do not close.
+    """
+    _, opened, options = name.partition("(")
+    if opened and not options.endswith(")"):
+        raise ConfigError(f"the brackets of potential {name!r} do not close; write it as d3(pbe,bj)")
+    return [option.strip().lower() for option in options.removesuffix(")").split(",") if option.strip()]

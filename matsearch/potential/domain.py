@@ -50,7 +50,7 @@ def out_of_domain(batch: CrystalBatch, energies: torch.Tensor, potential: Potent
     for system, energy in enumerate(energies.tolist()):
         wrong = []
         if not math.isfinite(energy):
-            wrong.append("the energy is not finite")
+            wrong.append(potential.not_finite)
         if system in collisions:
             wrong.append(collisions[system])
         if fillings[system] < LEAST_FILLING:

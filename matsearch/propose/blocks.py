@@ -1,4 +1,4 @@
-"""Where crystals stand in plain text: POSCARs, CIFs and compact lines between prose, line by line, in one pass."""
+"""Where crystals stand in plain text: POSCARs, CIFs, Wyckoff texts and compact lines between prose, in one pass."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from itertools import pairwise
 from typing import Literal
 
 from matsearch.crystal.tokens import is_coordinate, labelled_element, row_tokens
+from matsearch.crystal.wyckoff_text import line_kind
 
-Kind = Literal["poscar", "cif", "compact"]
+Kind = Literal["poscar", "cif", "wyckoff", "compact"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,10 @@ _MODE = re.compile(
     r"(?:direct|fractional|cart(?:esian)?|selective(?:[ \t]+dynamics)?|indirect)\b.{0,30}\Z", re.IGNORECASE
 )
 _NUMBERS = re.compile(r"(?<![\w.])[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?(?![\w.])", re.ASCII)
+_GROUP = re.compile(r"space[ _-]?group|\bS\.?G\b", re.IGNORECASE)
+_POSITION = re.compile(r"\b[0-9]{1,3}[a-zA]\b")
+_DIGIT = re.compile(r"[0-9]")
+_DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+\Z")
 _MAX_LINE = 200
 """Longer lines are prose (or an attack), never a line of a POSCAR."""
 
@@ -54,11 +59,6 @@ def n_numbers(text: str) -> int:
 def holds_cif(text: str) -> bool:
     """Whether the text shows a CIF's cell or sites."""
     return "_cell_length_a" in text or "_atom_site_fract_x" in text
-
-
-def holds_poscar(text: str) -> bool:
-    """Whether the text holds what looks like a POSCAR."""
-    return any(block.kind == "poscar" for block in find_blocks(text))
 
 
 def find_blocks(text: str) -> list[Block]:
@@ -88,6 +88,8 @@ class _Finder:
                 at += 1
             elif line[:1] in "dD_" and _CIF_START.match(line) and (end := self._cif_end(at)):
                 at = self._add("cif", at, end)
+            elif _GROUP.search(line) and (end := self._wyckoff_end(at)):
+                at = self._add("wyckoff", at, end)
             elif self._is_header(at):
                 at = self._add("poscar", at, self._poscar_end(at))
             elif self.shapes[at] in ("site", "vector") and (span := self._loose_span(at)):
@@ -207,6 +209,40 @@ class _Finder:
             end += 1
         return end if looks_real else None
 
+    # ---- Wyckoff text
+
+    def _wyckoff_end(self, at: int) -> int | None:
+        """First line after the Wyckoff text whose space group stands on line `at`; None where no orbit follows."""
+        if line_kind(self.lines[at]) != "group":
+            return None
+        last = at + 1
+        n_strange = n_orbits = 0
+        for end in range(at + 1, len(self.lines)):
+            line, kind = self.lines[end], line_kind(self.lines[end])
+            if kind == "group":
+                break
+            if kind == "orbit" or _is_garbled_orbit(line, after_blank=not self.lines[end - 1]):
+                # With what stands before it, even where that is strange: a crystal must not lose an orbit unseen.
+                last, n_strange = end + 1, 0
+                n_orbits += kind == "orbit"
+            elif kind == "cell" and not n_strange:
+                last = end + 1
+            elif kind != "note":
+                n_strange += 1
+                if n_strange > 2:
+                    break
+        return last if n_orbits else None
+
+
+def _is_garbled_orbit(line: str, *, after_blank: bool) -> bool:
+    """Whether a line is about an element on a Wyckoff position; beside another orbit any number is enough."""
+    words = line.lstrip(" \t-+*|").split(maxsplit=1)
+    if not words or len(line) > _MAX_LINE or labelled_element(words[0].rstrip(":,*")) is None:
+        return False
+    if len(words) == 1:
+        return not after_blank
+    return bool((_POSITION if after_blank else _DIGIT).search(words[1]))
+
 
 def _compact_pieces(line: str) -> list[str]:
     """The compact crystals of one line, each up to its `end`."""
@@ -241,7 +277,8 @@ def _shape(line: str) -> str:  # noqa: PLR0911 - one line a shape reads best
     if not tokens:
         return "other"
     leading = 0
-    while leading < len(tokens) and is_coordinate(tokens[leading]):
+    # Decimal commas are refused by the reader, but by it.
+    while leading < len(tokens) and (is_coordinate(tokens[leading]) or _DECIMAL_COMMA.match(tokens[leading])):
         leading += 1
     if leading == len(tokens) == 1:
         return "scalar"

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from matsearch.crystal.text import TextError, from_cif, from_mapping, from_poscar
-from matsearch.propose.blocks import Block, Kind, find_blocks, holds_cif, holds_poscar, n_numbers
+from matsearch.crystal.wyckoff_text import from_wyckoff_text, line_kind
+from matsearch.propose.blocks import Block, Kind, find_blocks, holds_cif, n_numbers
 from matsearch.propose.json_slips import CutString, JsonArray, JsonObject, read_objects
-from matsearch.propose.spellings import is_open, looks_like_structure, plain_key, to_mapping
+from matsearch.propose.spellings import is_open, looks_like_structure, plain_key, to_mapping, to_wyckoff_lines
 from matsearch.records import Rejection, Stage
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ _UNPRINTABLE = re.compile("[\ud800-\udfff\x00]")
 _LOOKALIKES = str.maketrans(
     {"\u2212": "-", "\u2013": "-", "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u200b": None, "\ufeff": None}
 )
-_FORMAT_NAMES = ("poscar", "contcar", "vasp", "cif", "structure", "crystal", "json")
+_FORMAT_NAMES = ("poscar", "contcar", "vasp", "cif", "wyckoff", "structure", "crystal", "json")
+_UNCOUNTED = ("cif", "wyckoff")  # nothing in them says how many sites or orbits there are
 
 
 def parse_reply(text: str, *, truncated: bool = False) -> list[Structure | Rejection]:
@@ -126,8 +128,8 @@ def _read_open_text(
 
 def _may_go_on(text: str, block: Block) -> bool:
     """Whether a block at the end of a text that was cut is whole only by chance."""
-    # Nothing counts the sites of a CIF: more rows may have followed the last line end too.
-    return block.kind == "cif" or (
+    # Where nothing counts the sites, more rows may have followed the last line end too.
+    return block.kind in _UNCOUNTED or (
         block.kind == "poscar" and text.endswith(block.text.rstrip("\n").rpartition("\n")[2])
     )
 
@@ -136,15 +138,20 @@ def _looks_cut(text: str, block: Block, entry: Structure | Rejection, in_fence: 
     """Whether the end of the reply cut the block that stands there."""
     last_line = block.text.rstrip("\n").rpartition("\n")[2].split()
     if isinstance(entry, Rejection):
-        return block.kind != "compact" and (in_fence or len(last_line) < 3)
-    # All atoms are there, but of an open fence the last number is only sure with something behind it. The sites of a
-    # CIF are not counted anywhere.
-    return in_fence and (block.kind == "cif" or (block.kind == "poscar" and text[-1:] != "\n" and len(last_line) == 3))
+        # `Cl 4b` is whole; a line of any other is no shorter than three numbers.
+        is_short = len(last_line) < 3 and line_kind(" ".join(last_line)) != "orbit"
+        return block.kind != "compact" and (in_fence or is_short)
+    # All atoms are there, but of an open fence the last number is only sure with something behind it.
+    return in_fence and (
+        block.kind in _UNCOUNTED or (block.kind == "poscar" and text[-1:] != "\n" and len(last_line) == 3)
+    )
 
 
 def _read_block(block: Block) -> Structure | Rejection:
     if block.kind == "cif":
         return _attempt(from_cif, block.text)
+    if block.kind == "wyckoff":
+        return _attempt(from_wyckoff_text, block.text)
     if block.kind == "compact":
         from matsearch.crystal.wyckoff import from_compact
 
@@ -222,21 +229,21 @@ def _text_of(value: object) -> str | None:
 
 
 def _text_kind(key: str, value: object) -> Kind | None:
-    """`poscar`, `cif` or `compact` for a value that is, or is called, a structure in that format."""
-    text = _text_of(value)
+    """The format of a value that is, or is called, a structure in a text format."""
+    text = _unescaped(_text_of(value) or "")
+    kinds = [block.kind for block in find_blocks(text)]
+    if kinds == ["wyckoff"]:
+        return "wyckoff"
     # A placeholder ("...", "<POSCAR here>") holds no numbers and is no structure.
-    if text is None or n_numbers(text) < 3:
+    if n_numbers(text) < 3:
         return None
-    text = _unescaped(text)
+    name = plain_key(key)
     if holds_cif(text):
         return "cif"
-    if holds_poscar(text):
+    if "poscar" in kinds or "poscar" in name or "contcar" in name or name == "vasp":
         return "poscar"
-    if [block.kind for block in find_blocks(text)] == ["compact"]:
+    if kinds == ["compact"]:
         return "compact"
-    name = plain_key(key)
-    if "poscar" in name or "contcar" in name or name == "vasp":
-        return "poscar"
     return "cif" if name.startswith("cif") or name.endswith("cif") else None
 
 
@@ -258,7 +265,8 @@ def _read_mapping(node: JsonObject, cut: str) -> Structure | Rejection:
     if is_open(node):
         return _rejection(cut, "the object of a structure is not closed")
     try:
-        return from_mapping(to_mapping(node))
+        lines = to_wyckoff_lines(node)
+        return from_mapping(to_mapping(node)) if lines is None else from_wyckoff_text(lines)
     except TextError as err:
         return _rejection(err.reason, err.detail)
 

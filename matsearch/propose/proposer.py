@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from matsearch.crystal.checks import check_space, check_structure
-from matsearch.crystal.text import to_poscar
 from matsearch.crystal.wyckoff import to_compact
+from matsearch.propose import wording
 from matsearch.propose.parse import parse_reply
-from matsearch.propose.templates import render, system_text
-from matsearch.records import Completion, Individual, Parents, Prompt, Rejection, Stage, content_hash
+from matsearch.propose.shown import Remembered, Shown, example
+from matsearch.propose.templates import Templates
+from matsearch.records import (
+    Completion,
+    Failed,
+    Individual,
+    Lesson,
+    Parents,
+    Prompt,
+    Rejection,
+    Score,
+    Stage,
+    content_hash,
+)
+from matsearch.search.memory import space_group_number
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
+
+    from matsearch.crystal.representations import Representation
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +41,17 @@ class Space:
     composition: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """A parent as a template sees it."""
-
-    text: str
-    formula: str
-    energy_above_hull: float | None
-    scores: Mapping[str, float]
+COMPACT_TASKS = {
+    "substitute": "mutate",
+    "distort": "mutate",
+    "vacancy": "mutate",
+    "wyckoff": "mutate",
+    "repair": "mutate",
+    "prototype": "crossover",
+    "optimise": "crossover",
+}
+"""Operators as the tasks that compact models were trained for; the others are such tasks. A crossover of one parent is
+a mutation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +77,7 @@ class Proposer:
         show: `relaxed` or `proposed` parents.
         show_scores: Whether prompts carry energies and objective values.
         seed: The campaign's seed.
+        templates: What prompts are written from.
     """
 
     space: Space
@@ -66,6 +85,7 @@ class Proposer:
     show: str = "relaxed"
     show_scores: bool = True
     seed: int = 0
+    templates: Templates = field(default_factory=Templates)
 
     def prompts(self, parents: Parents, style: str) -> list[Prompt]:
         """The requests of one proposal.
@@ -73,12 +93,21 @@ class Proposer:
         A chat model is asked once for all children; a compact one writes one crystal a reply, so it is asked once
         a child.
         """
-        shown = [one for member in parents.members if (one := self._shown(member, style)) is not None]
-        # A parent that the compact text cannot hold is left out; with none to vary, something new is asked for.
-        template = parents.operator if shown or parents.operator == "predict" else "explore"
-        user = render(style, template, self._variables(shown, parents.n_children))
-        system = system_text(style)
-        n_samples, n_crystals = (parents.n_children, 1) if style == "compact" else (1, parents.n_children)
+        is_compact = style == "compact"
+        name = COMPACT_TASKS.get(parents.operator, parents.operator) if is_compact else parents.operator
+        representation = None if is_compact else self.templates.representation(name)
+        shown = [one for member in parents.members if (one := self._shown(member, representation)) is not None]
+        failed = None if parents.failed is None else self._shown_failed(parents.failed, representation)
+        if is_compact and failed is not None:
+            shown, failed = [failed], None
+        # A parent that the text cannot hold is left out; with none to vary, something new is asked for.
+        if not shown and failed is None and name != "predict":
+            name = "explore"
+            representation = None if is_compact else self.templates.representation(name)
+        schema = None if representation is None or representation.schema is None else dict(representation.schema)
+        user = self.templates.render(style, name, self._variables(shown, failed, parents))
+        system = self.templates.system(style, name)
+        n_samples, n_crystals = (parents.n_children, 1) if is_compact else (1, parents.n_children)
         return [
             Prompt(
                 user=user,
@@ -87,9 +116,20 @@ class Proposer:
                 sample=sample,
                 index=parents.proposal * n_samples + sample,
                 n_crystals=n_crystals,
+                template=f"{style}/{name}",
+                schema=schema,
             )
             for sample in range(n_samples)
         ]
+
+    def check(self, style: str) -> None:
+        """Try every template of a style with all and with little there is to say, before anything is paid for.
+
+        Raises:
+            ConfigError: One cannot be rendered; names it, and the variable at fault.
+        """
+        for name in self.templates.names(style):
+            self.templates.check(style, name, [example(name, rich=True), example(name, rich=False)])
 
     def read(self, prompt: Prompt, completion: Completion) -> list[Read]:
         """What one reply holds: as many entries as were asked for, or more if it holds more."""
@@ -109,28 +149,87 @@ class Proposer:
             check_structure(structure) or check_space(structure, space.elements, space.max_atoms, space.composition),
         )
 
-    def _shown(self, member: Individual, style: str) -> Shown | None:
+    def _shown(self, member: Individual, representation: Representation | None) -> Shown | None:
         structure = member.relaxed if self.show == "relaxed" else member.candidate.structure
-        try:
-            text = to_compact(structure) if style == "compact" else to_poscar(structure)
-        except ValueError:
+        if (text := _text(structure, representation)) is None:
             return None
+        formula = structure.composition.reduced_formula
+        # A text that names the space group does so with a tolerance of its own.
+        is_named = representation is None or representation.name == "wyckoff"
+        space_group = "" if is_named else wording.space_group_name(space_group_number(structure))
+        if not self.show_scores:
+            return Shown(text, formula, space_group=space_group)
+        units = {goal["name"]: goal["unit"] for goal in self.objectives}
         return Shown(
-            text=text.strip(),
-            formula=structure.composition.reduced_formula,
-            energy_above_hull=member.energy_above_hull if self.show_scores else None,
-            scores={k: v for k, v in member.scores.items() if k != "energy_above_hull"} if self.show_scores else {},
+            text=text,
+            formula=formula,
+            energy_above_hull=member.energy_above_hull,
+            scores=[
+                Score(name, value, units.get(name, ""))
+                for name, value in member.scores.items()
+                if name != "energy_above_hull"
+            ],
+            space_group=space_group,
+            stability=wording.stability(member.energy_above_hull),
+            competing="" if self._names_target(member) else wording.competing(member.decomposition, formula),
         )
 
-    def _variables(self, shown: Sequence[Shown], n_children: int) -> dict[str, Any]:
+    def _names_target(self, member: Individual) -> bool:
+        """Whether what a crystal competes with would tell that the composition to predict is a known phase."""
+        if self.space.composition is None:
+            return False
+        from pymatgen.core import Composition
+
+        target = Composition(self.space.composition).reduced_composition
+        phases = [Composition(formula).reduced_composition for formula in member.decomposition]
+        return target in (member.relaxed.composition.reduced_composition, *phases)
+
+    def _shown_failed(self, failed: Failed, representation: Representation | None) -> Shown | None:
+        if (text := _text(failed.structure, representation)) is None:
+            return None
+        rejection = failed.rejection
+        # What a check says is about the crystal; details of relaxations are digits of one machine.
+        detail = rejection.detail if rejection.stage == Stage.CHECK else ""
+        return Shown(
+            text=text,
+            formula=failed.structure.composition.reduced_formula,
+            reason=rejection.reason,
+            problem=wording.problem(rejection.reason, detail),
+        )
+
+    def _remembered(self, lesson: Lesson) -> Remembered:
+        energy = lesson.energy_above_hull if self.show_scores else None
+        words = wording.problem(lesson.reason, lesson.detail, energy) if lesson.reason else wording.stability(energy)
+        return Remembered(lesson.formula, wording.space_group_name(lesson.space_group), lesson.operator, words)
+
+    def _variables(self, shown: Sequence[Shown], failed: Shown | None, parents: Parents) -> dict[str, Any]:
         return {
             "parents": shown,
-            "n_children": n_children,
+            "failed": failed,
+            "n_children": parents.n_children,
             "elements": sorted(self.space.elements) if self.space.elements else None,
             "max_atoms": self.space.max_atoms,
             "composition": self.space.composition,
-            "objectives": self.objectives,
+            "objectives": [{**goal, "best": _best_value(goal, shown)} for goal in self.objectives],
+            "memory": {
+                "worked": [self._remembered(lesson) for lesson in parents.lessons.worked],
+                "failed": [self._remembered(lesson) for lesson in parents.lessons.failed],
+            },
+            "conditions": [],
         }
+
+
+def _text(structure: Structure, representation: Representation | None) -> str | None:
+    """A crystal as text, the compact one without a representation; None for what it cannot hold."""
+    try:
+        return (to_compact if representation is None else representation.write)(structure).strip()
+    except ValueError:
+        return None
+
+
+def _best_value(goal: Mapping[str, Any], shown: Sequence[Shown]) -> float | None:
+    values = [score.value for one in shown for score in one.scores if score.objective == goal["name"]]
+    return (min if goal["direction"] == "min" else max)(values, default=None)
 
 
 def sample_seed(campaign_seed: int, proposal: int, sample: int) -> int:

@@ -7,6 +7,7 @@ Cartesian, by the key (`cart_coords`) or a flag (`"coords_are_cartesian": true`,
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import Any
 
 from matsearch.crystal.tokens import TextError, is_element, labelled_element, quoted
@@ -32,6 +33,9 @@ _COUNTS = ("counts", "atomcounts", "numatoms", "natoms", "numberofatoms", "speci
 _SCALES = ("scale", "scalefactor", "scalingfactor", "latticescale")
 _FLAGS = ("coordsarecartesian", "cartesian", "iscartesian")
 _MODES = ("coordinatetype", "coordinatesystem", "coordsystem", "coordtype", "coordinatemode", "mode", "coordstype")
+_GROUPS = ("spacegroup", "spacegroupnumber", "spacegroupsymbol", "sgnumber", "sg")
+_LETTERS = ("wyckoff", "wyckoffposition", "wyckoffletter", "wyckoffsymbol", "wyckoffsite", "wyckofflabel")
+_LETTER = re.compile(r"([1-9][0-9]{0,2})([a-zA])\Z")
 _PARAMETERS = ("a", "b", "c", "alpha", "beta", "gamma")
 _VECTOR_NAMES = (("a", "b", "c"), ("a1", "a2", "a3"), ("v1", "v2", "v3"), ("vectora", "vectorb", "vectorc"))
 
@@ -75,6 +79,10 @@ def to_mapping(node: JsonObject) -> dict[str, Any]:
     content: dict[str, Any] = {"lattice": _lattice(pairs)}
     sites = _first(pairs, _SITES)
     if isinstance(sites, JsonArray) and sites.entries and all(isinstance(site, JsonObject) for site in sites.entries):
+        if _stand_for_orbits(sites):
+            raise TextError(
+                "bad_json", "sites are given by Wyckoff letters, but there is no space group to expand them"
+            )
         rows = [row for site in sites.entries for row in _site(_pairs(site))]
         kinds = {kind for _, kind, _ in rows}
         if len(kinds) > 1:
@@ -90,6 +98,47 @@ def to_mapping(node: JsonObject) -> dict[str, Any]:
             positions = _plain(value)
     content[_cartesian_or_not(key, pairs)] = positions
     return content
+
+
+def to_wyckoff_lines(node: JsonObject) -> str | None:
+    """An object of a space group and one site an orbit, as `matsearch.crystal.wyckoff_text` reads it; None for others.
+
+    Raises:
+        TextError: `bad_json`: the lattice or a site is not one; `unknown_element`; `disordered`.
+    """
+    pairs = _pairs(node)
+    group, sites = _plain(_first(pairs, _GROUPS)), _first(pairs, _SITES)
+    if isinstance(group, dict):
+        group = " ".join(str(value) for value in group.values())
+    if not isinstance(group, str | int) or not isinstance(sites, JsonArray) or not _stand_for_orbits(sites):
+        return None
+    lattice = _lattice(pairs)
+    if isinstance(lattice, list) and len(lattice) == 6:
+        lattice = dict(zip(_PARAMETERS, lattice, strict=True))
+    if not isinstance(lattice, dict):
+        raise TextError("bad_json", f"expected cell parameters beside Wyckoff letters, got {quoted(lattice)}")
+    lines = [f"space group {group}", *(f"{name} = {lattice[name]}" for name in _PARAMETERS if name in lattice)]
+    for entry in sites.entries:
+        site = _pairs(entry)
+        if site.get("occupancy", 1) != 1:
+            raise TextError("disordered", f"a site has occupancy {quoted(site['occupancy'])}")
+        position = _plain(_first(site, (*_FRACTIONAL, *_NEUTRAL)))
+        named = " ".join(f"{axis}={site[axis]}" for axis in "xyz" if axis in site)
+        row = " ".join(map(str, position)) if isinstance(position, list) else named
+        lines.append(f"{_element(_plain(_first(site, _SITE_ELEMENT)))} {_first(site, _LETTERS)} {row}")
+    return "\n".join(lines)
+
+
+def _stand_for_orbits(sites: JsonArray) -> bool:
+    """Whether sites have Wyckoff letters and are fewer than the multiplicities say: one stands for its orbit."""
+    if not sites.entries or not all(isinstance(site, JsonObject) for site in sites.entries):
+        return False
+    labels = [(_first(pairs, _SITE_ELEMENT), _first(pairs, _LETTERS)) for pairs in map(_pairs, sites.entries)]
+    if all(letter is None for _, letter in labels):
+        return False
+    counts = Counter((str(element), str(letter)) for element, letter in labels)
+    found = {label: _LETTER.match(label[1]) for label in counts}
+    return not all(match and int(match[1]) == counts[label] for label, match in found.items())
 
 
 def _pairs(node: JsonObject) -> dict[str, Any]:
@@ -192,8 +241,6 @@ def _site(pairs: dict[str, Any]) -> list[tuple[str, str, Any]]:
     """Element, kind of coordinates and position of one site, or of all sites of an element in a list."""
     if pairs.get("occupancy", 1) != 1:
         raise TextError("disordered", f"a site has occupancy {quoted(pairs['occupancy'])}")
-    if any(key.startswith("wyckoff") for key in pairs):
-        raise TextError("bad_json", "sites are given by Wyckoff letters, not all atoms of the cell one by one")
     element = _element(_plain(_first(pairs, _SITE_ELEMENT)))
     if all(axis in pairs for axis in "xyz"):
         return [(element, "coords", [pairs[axis] for axis in "xyz"])]

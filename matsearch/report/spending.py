@@ -4,7 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from matsearch.llm.prices import Prices, with_estimates
+from matsearch.records import Usage
 from matsearch.store import RunStore
+
+
+@dataclass(frozen=True)
+class ModelSpending:
+    """What one `[[llm]]` has cost.
+
+    Attributes:
+        model: Its name in the campaign file.
+        replies: Received from it.
+        tokens: Prompt and completion tokens that it reported.
+        usd: By its prices; None where it has none. Replies without token counts are estimated, as for the budgets.
+    """
+
+    model: str
+    replies: int
+    tokens: int
+    usd: float | None
 
 
 @dataclass(frozen=True)
@@ -25,6 +44,7 @@ class Spending:
         relaxation_seconds: Wall time of relaxations.
         score_seconds: Wall time of objectives.
         hours: Wall time of the campaign, as of its latest outcome.
+        by_model: One entry for each `[[llm]]`.
     """
 
     replies: int
@@ -40,6 +60,13 @@ class Spending:
     relaxation_seconds: float
     score_seconds: float
     hours: float
+    by_model: tuple[ModelSpending, ...]
+
+    @property
+    def usd(self) -> float | None:
+        """Money for replies of models that have prices; None where no model has any."""
+        priced = [one.usd for one in self.by_model if one.usd is not None]
+        return sum(priced) if priced else None
 
     @property
     def tokens(self) -> int:
@@ -65,4 +92,33 @@ def spending(store: RunStore) -> Spending:
         "FROM relaxations"
     )
     (scored,) = store.rows("SELECT COALESCE(SUM(seconds), 0.0) AS score_seconds FROM scores")
-    return Spending(**dict(replies), **dict(relaxed), **dict(scored), hours=float(store.meta.get("hours", "0")))
+    return Spending(
+        **dict(replies),
+        **dict(relaxed),
+        **dict(scored),
+        hours=float(store.meta.get("hours", "0")),
+        by_model=_by_model(store),
+    )
+
+
+def _by_model(store: RunStore) -> tuple[ModelSpending, ...]:
+    found = []
+    for number, llm in enumerate(store.config["llm"]):
+        rows = store.rows(
+            "SELECT prompt_tokens, completion_tokens, cached_tokens, reasoning_tokens, "
+            "length(prompts.system) + length(prompts.user) AS read, length(text) AS written FROM replies "
+            "JOIN prompts ON prompts.hash = replies.prompt_hash JOIN proposals ON proposals.id = replies.proposal_id "
+            "WHERE proposals.llm = ?",
+            number,
+        )
+        usages = [(Usage(*tuple(row)[:4]), row["read"], row["written"]) for row in rows]
+        prices = None if llm.get("prices") is None else Prices.model_validate(llm["prices"])
+        found.append(
+            ModelSpending(
+                model=llm["model"],
+                replies=len(rows),
+                tokens=sum(usage.total for usage, _, _ in usages),
+                usd=None if prices is None else sum(prices.cost(with_estimates(*one)) for one in usages),
+            )
+        )
+    return tuple(found)

@@ -7,12 +7,21 @@ order the proposals were asked for; so a resumed campaign replays them and stand
 from __future__ import annotations
 
 import random
+import re
+from collections import deque
 from collections.abc import Sequence
 
-from matsearch.records import AddStatus, Individual, Outcome, Parents, Rejection
+from matsearch.records import AddStatus, Failed, Individual, Outcome, Parents, Rejection
+from matsearch.search.families import chemical_family
+from matsearch.search.memory import Memory, symbols_of
 from matsearch.search.population import Population
 from matsearch.search.selection import Goal
 from matsearch.search.settings import SearchSettings
+
+N_PARENTS = {"explore": 0, "repair": 0, "prototype": 2} | dict.fromkeys(
+    ("substitute", "distort", "vacancy", "wyckoff", "mutate"), 1
+)
+"""Parents that an operator takes of its group; those not named take all."""
 
 
 class Engine:
@@ -36,11 +45,14 @@ class Engine:
     ) -> None:
         self._settings = settings
         self._seed = seed
+        self._target = target
         self._population = Population(
             settings.population, goals, settings.selection, unique_formula=settings.unique_formula, target=target
         )
         self._population.add(seeds)
+        self._memory = Memory(settings.memory)
         self._groups: list[tuple[Individual, ...]] = []
+        self._operators: deque[str] = deque()  # of the proposals that wait for their outcomes
         self.n_asked = 0
         self.n_told = 0
 
@@ -76,17 +88,44 @@ class Engine:
         self.n_asked += 1
         # A stream of its own for each proposal: what one draws does not move the next.
         rng = random.Random(f"{self._seed}/proposal/{proposal}")
-        operators = sorted(settings.operators.items())
-        (operator,) = rng.choices([name for name, _ in operators], weights=[weight for _, weight in operators])
+        operator = self._choose_operator(rng)
         group = self._parents(proposal, rng)
-        n_parents = {"explore": 0, "mutate": 1}.get(operator, len(group))
+        failed = self._memory.take_failed() if operator == "repair" else None
+        if operator == "repair" and failed is None:
+            operator = "mutate"  # nothing waits for repair
+        members = self._members(operator, group, rng)
+        self._operators.append(operator)
         return Parents(
             proposal=proposal,
             generation=proposal // settings.proposals_per_generation + 1,
             operator=operator,
-            members=group[:n_parents],
+            members=members,
             n_children=settings.children_per_prompt,
+            lessons=self._memory.recall(self._families(members, failed)),
+            failed=failed,
         )
+
+    def _choose_operator(self, rng: random.Random) -> str:
+        """One of the operators, by weight."""
+        operators = sorted(self._settings.operators.items())
+        (operator,) = rng.choices([name for name, _ in operators], weights=[weight for _, weight in operators])
+        return operator
+
+    def _members(self, operator: str, group: tuple[Individual, ...], rng: random.Random) -> tuple[Individual, ...]:
+        """Those that the operator shows: of the proposal's group, or of the best for what is to improve on them."""
+        if operator == "optimise":
+            size = max(self._settings.parents_per_prompt, 2)  # a trade-off is between two
+            best = self._population.members[: 2 * size]
+            drawn = {individual.candidate.id for individual in rng.sample(best, min(size, len(best)))}
+            return tuple(individual for individual in best if individual.candidate.id in drawn)
+        return group[: N_PARENTS.get(operator, len(group))]
+
+    def _families(self, members: Sequence[Individual], failed: Failed | None) -> set[str] | None:
+        """The chemical families that a proposal is about; None for any."""
+        if self._target is not None:
+            return {chemical_family(re.findall("[A-Z][a-z]?", self._target))}
+        shown = [member.relaxed for member in members] + ([] if failed is None else [failed.structure])
+        return {chemical_family(symbols_of(structure)) for structure in shown} or None
 
     def _parents(self, proposal: int, rng: random.Random) -> tuple[Individual, ...]:
         """The group of parents of a proposal.
@@ -120,6 +159,9 @@ class Engine:
         if self.n_told >= self.n_asked:
             raise RuntimeError("tell was called before ask: no proposal is waiting for outcomes")
         self.n_told += 1
+        operator = self._operators.popleft()
+        for outcome in outcomes:
+            self._memory.learn(outcome, operator)
         newcomers = [outcome.result for outcome in outcomes if isinstance(outcome.result, Individual)]
         added = iter(self._population.add(newcomers))
         return [AddStatus.REJECTED if isinstance(outcome.result, Rejection) else next(added) for outcome in outcomes]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, Field, NonNegativeFloat, PositiveInt, field_validator
+from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator
 
-Operator = Literal["crossover", "mutate", "explore", "predict"]
+Operator = Literal[
+    "crossover", "distort", "explore", "mutate", "optimise", "predict", "prototype", "repair", "substitute", "vacancy",
+    "wyckoff",
+]  # fmt: skip
 
 
 class SearchSettings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
@@ -19,12 +22,15 @@ class SearchSettings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
         children_per_prompt: How many crystals a prompt is asked for.
         seeds: How many known phases start the search; as many as `population` if not given.
         operators: Weight of each operator; each is the name of a prompt template.
+        prompts: A folder of prompt templates that go before those of the same name in the package, or `matllmsearch`
+            for those of its presets. None: the package's.
         selection: `pareto` (non-dominated sorting with crowding) or `weighted` (one weighted sum of objectives).
         unique_formula: Keep only the best individual of each reduced formula in the population.
         reject_known: Turn away what matches a known phase or an earlier candidate before it is relaxed.
         energy_floor: eV/atom; a candidate further below the hull is quarantined. None for no floor.
         show: Whether prompts show parents as `relaxed` or as `proposed`.
         show_scores: Whether prompts show the parents' energies and objectives.
+        memory: Most lines of a prompt about earlier crystals of the chemical family: what worked, what failed. 0: none.
         lag: Proposal k sees the outcomes of proposals below k - lag. None: those of the generations before its own.
     """
 
@@ -34,12 +40,14 @@ class SearchSettings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
     children_per_prompt: PositiveInt = 2
     seeds: PositiveInt | None = None
     operators: dict[Operator, NonNegativeFloat] = Field(default={"crossover": 0.5, "mutate": 0.4, "explore": 0.1})
+    prompts: str | None = Field(default=None, min_length=1)
     selection: Literal["pareto", "weighted"] = "pareto"
     unique_formula: bool = False
     reject_known: bool = True
     energy_floor: float | None = -0.1
     show: Literal["relaxed", "proposed"] = "relaxed"
     show_scores: bool = True
+    memory: NonNegativeInt = 6
     lag: PositiveInt | None = None
 
     @field_validator("operators")

@@ -3,23 +3,33 @@
 import pytest
 
 from matsearch.campaign.ledger import Ledger
-from matsearch.config import BudgetSettings, Prices
-from matsearch.records import Usage
+from matsearch.config import BudgetSettings
+from matsearch.llm.prices import Prices
+from matsearch.records import Completion, Prompt, Usage
 from matsearch.search import SearchSettings
 
 
-def test_money_counts_cached_tokens_at_their_own_price():
+def test_a_reply_is_counted_in_tokens_and_money():
     ledger = Ledger(BudgetSettings(usd=1.0))
-    ledger.add_reply(Usage(1000, 500, cached_tokens=400), Prices(prompt=2.0, completion=10.0, cached=0.5))
-    assert ledger.usd == pytest.approx((600 * 2.0 + 400 * 0.5 + 500 * 10.0) / 1e6)
+    ledger.add_reply(Prompt("hello"), Completion("", Usage(1000, 500)), Prices(prompt=2.0, completion=10.0))
+    assert ledger.usd == pytest.approx((1000 * 2.0 + 500 * 10.0) / 1e6)
     assert ledger.tokens == 1500
     assert ledger.spent() is None
 
 
-def test_a_reply_without_usage_or_prices_costs_nothing():
-    ledger = Ledger(BudgetSettings(tokens=10))
-    ledger.add_reply(Usage(), None)
-    assert (ledger.tokens, ledger.usd, ledger.spent()) == (0, 0.0, None)
+def test_a_reply_without_prices_costs_no_money():
+    ledger = Ledger(BudgetSettings(tokens=2000))
+    ledger.add_reply(Prompt("hello"), Completion("", Usage(1000, 500)), None)
+    assert (ledger.tokens, ledger.usd, ledger.spent()) == (1500, 0.0, None)
+
+
+def test_an_endpoint_that_counts_nothing_cannot_outrun_a_budget():
+    ledger = Ledger(BudgetSettings(tokens=10, usd=1.0))
+    ledger.add_reply(Prompt("four", system="more"), Completion("eight---"), Prices(prompt=1e5, completion=1e5))
+    assert ledger.tokens == 8
+    assert ledger.usd == pytest.approx(0.8)
+    ledger.add_reply(Prompt("four"), Completion(""), None)
+    assert ledger.spent() == "tokens (10 of 10)"
 
 
 def test_the_first_budget_used_up_is_named_with_its_limit():

@@ -134,6 +134,18 @@ def test_species_may_be_numbered_by_element():
     assert from_poscar(ROCKSALT.replace("Na Cl\n4 4", "Na1 Na2 Cl1\n1 3 4")) == from_poscar(ROCKSALT)
 
 
+@pytest.mark.parametrize("remark", ["! first", "# first", "(first)", "// first", "<- first", "-- first"])
+def test_remarks_behind_a_row_are_dropped(remark):
+    assert from_poscar(ROCKSALT.replace("5.64 0.0 0.0\n", f"5.64 0.0 0.0 {remark}\n")) == from_poscar(ROCKSALT)
+
+
+def test_groups_of_sites_may_be_parted_by_blank_lines():
+    text = ROCKSALT.replace("0.5 0.5 0.5 Cl", "\n# chlorine\n0.5 0.5 0.5 Cl")
+    assert from_poscar(text) == from_poscar(ROCKSALT)
+    with pytest.raises(TextError, match="count_mismatch"):
+        from_poscar(text.replace("4 4", "4 5"))
+
+
 def test_coordinates_outside_the_cell_are_kept_as_written():
     structure = from_poscar(ROCKSALT.replace("0.0 0.0 0.5 Cl", "7.2 0.0 -1.5 Cl"))
     assert np.allclose(structure.frac_coords[-1], [7.2, 0, -1.5])
@@ -184,7 +196,7 @@ def test_selective_dynamics_and_velocities_are_dropped():
         ("1.0\n5.64", "1.0 1.0\n5.64", "bad_poscar"),
         ("1.0\n5.64", "1.0 1.0 -1.0\n5.64", "bad_poscar"),
         ("0.5 0.0 0.0 Cl", "0.5 0.0 0.0 0.0 Cl", "bad_poscar"),
-        ("0.5 0.0 0.0 Cl\n", "\n0.5 0.0 0.0 Cl\n", "count_mismatch"),
+        ("0.0 0.0 0.5 Cl\n", "0.0 0.0 0.5 Cl\n\n0.0 0.0 0.25 Cl\n", "count_mismatch"),
         ("0.0 0.0 5.64\n", "0.0 0.0 5.64\n1.0 1.0 1.0\n", "bad_poscar"),
         ("0.0 0.0 5.64\n", "", "bad_poscar"),
         ("0.0 0.0 5.64\n", "0.0 0.0 inf\n", "not_finite"),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+KEY = "sk-very-secret-0123456789"
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,10 @@ class Deed:
         body: The body; None gives a good reply that depends on prompt and seed alone.
         cut_after: Bytes of the body after which the connection is closed.
         delay: Seconds before anything is sent.
+        pieces: Of a streamed reply, how many are sent before the connection is closed; None for all and a good end.
+        pause: Seconds before each piece of a streamed reply.
+        text: What a good reply says; None for one that depends on prompt and seed alone.
+        end: What follows the pieces of a streamed reply.
     """
 
     status: int = 200
@@ -25,9 +32,14 @@ class Deed:
     headers: dict[str, str] = field(default_factory=dict)
     cut_after: int | None = None
     delay: float = 0.0
+    pieces: int | None = None
+    pause: float = 0.0
+    text: str | None = None
+    end: bytes = b"data: [DONE]\n\n"
 
 
 GOOD = Deed()
+Always = Deed | Callable[[dict], Deed]
 
 
 def error(status: int, message: str, headers: dict[str, str] | None = None, **fields: str) -> Deed:
@@ -49,6 +61,19 @@ def reply(text: str | None, finish_reason: str = "stop", prompt_tokens: int = 7,
     ).encode()
 
 
+def events(text: str, prompt_tokens: int = 7, with_usage: bool = True) -> list[bytes]:
+    """A reply as server-sent events, with a comment that only keeps the connection open."""
+    whole = json.loads(reply(None, prompt_tokens=prompt_tokens))
+    words = re.findall("[^ ]+ ?| +", text)
+    choices = [{"index": 0, "delta": {"content": word}, "finish_reason": None} for word in words]
+    choices.append({"index": 0, "delta": {}, "finish_reason": "stop"})
+    found = [{"model": "tiny-1", "choices": [choice]} for choice in choices]
+    if with_usage:
+        found.append({"model": "tiny-1", "choices": [], "usage": whole["usage"]})
+    sent = [f"data: {json.dumps(event)}\n\n".encode() for event in found]
+    return [b": still here\n\n", *sent]
+
+
 class Endpoint(ThreadingHTTPServer):
     """The server, with a record of what it was asked.
 
@@ -61,7 +86,7 @@ class Endpoint(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, deeds: Sequence[Deed], always: Deed) -> None:
+    def __init__(self, deeds: Sequence[Deed], always: Always) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self._deeds = list(deeds)
         self._always = always
@@ -85,7 +110,9 @@ class Endpoint(ThreadingHTTPServer):
             self.keys.append(key)
             self._open += 1
             self.busiest = max(self.busiest, self._open)
-            return self._deeds.pop(0) if self._deeds else self._always
+            if self._deeds:
+                return self._deeds.pop(0)
+            return self._always if isinstance(self._always, Deed) else self._always(body)
 
     def done(self) -> None:
         with self._lock:
@@ -106,7 +133,11 @@ class _Handler(BaseHTTPRequestHandler):
         content = deed.body
         if content is None:
             prompt = body["messages"][-1]["content"]
-            content = reply(f"answer to {prompt} with seed {body.get('seed')}", prompt_tokens=len(prompt.split()))
+            text = f"answer to {prompt} with seed {body.get('seed')}" if deed.text is None else deed.text
+            if body.get("stream"):
+                self.stream(text, len(prompt.split()), deed, bool(body.get("stream_options")))
+                return
+            content = reply(text, prompt_tokens=len(prompt.split()))
         self.send_response(deed.status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
@@ -118,13 +149,33 @@ class _Handler(BaseHTTPRequestHandler):
         if deed.cut_after is not None:
             self.close_connection = True
 
+    def stream(self, text: str, prompt_tokens: int, deed: Deed, with_usage: bool) -> None:
+        """The reply word by word, as server-sent events in HTTP chunks."""
+        self.send_response(deed.status)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for event in events(text, prompt_tokens, with_usage)[: deed.pieces]:
+            self.server.stopping.wait(deed.pause)
+            self.send_chunk(event)
+        self.server.done()
+        if deed.pieces is None:
+            self.send_chunk(deed.end)
+            self.wfile.write(b"0\r\n\r\n")
+        else:
+            self.close_connection = True
+
+    def send_chunk(self, data: bytes) -> None:
+        self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+        self.wfile.flush()
+
     def log_message(self, format: str, *args: object) -> None:
         """Silence."""
 
 
 @contextmanager
-def serving(*deeds: Deed, always: Deed = GOOD) -> Iterator[Endpoint]:
-    """An endpoint that answers with the deeds in turn, then with `always`."""
+def serving(*deeds: Deed, always: Always = GOOD) -> Iterator[Endpoint]:
+    """An endpoint that answers with the deeds in turn, then with `always`, or what that makes of the request."""
     with Endpoint(deeds, always) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()

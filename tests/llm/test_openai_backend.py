@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from misbehaving_server import GOOD, Deed, error, reply, serving
+from misbehaving_server import GOOD, KEY, Deed, error, reply, serving
 
 from matsearch.errors import (
     BackendAuthError,
@@ -17,34 +17,12 @@ from matsearch.errors import (
     ConfigError,
 )
 from matsearch.llm import load_backend
-from matsearch.llm import openai as openai_backend
 from matsearch.records import Prompt
 
-KEY = "sk-very-secret-0123456789"
+pytestmark = pytest.mark.usefixtures("quick_and_keyed")
+
 FAIR = error(500, "the server stumbled")
 HTML = Deed(200, b"<html><body><h1>Please log in</h1></body></html>", {})
-
-
-@pytest.fixture(autouse=True)
-def quick_and_keyed(monkeypatch):
-    """Retries without waiting, and a key that must never be seen."""
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.setattr(openai_backend, "BACKOFF", {"failed": 0.01, "rate_limited": 0.01, "unreachable": 0.01})
-
-
-@pytest.fixture
-def connect():
-    """Makes backends and closes them."""
-    made = []
-
-    def make(server, **options):
-        url = server if isinstance(server, str) else server.url
-        made.append(load_backend("openai", "tiny", {"base_url": url, **options}))
-        return made[-1]
-
-    yield make
-    for backend in made:
-        backend.close()
 
 
 def ask(backend, n=1):
@@ -216,6 +194,25 @@ def test_the_reason_is_read_from_any_usual_error_body(connect, body, seen):
         assert seen in failure(connect(server), BackendRequestError)
 
 
+@pytest.mark.parametrize(
+    ("usage", "counts"),
+    [
+        ({"prompt_tokens": 10, "completion_tokens": 3, "total_tokens": 13}, (10, 3, None)),
+        # Thinking left out of the completion, as Gemini and xAI count.
+        ({"prompt_tokens": 10, "completion_tokens": 3, "total_tokens": 33}, (10, 23, None)),
+        ({"prompt_tokens": 10, "completion_tokens": 3, "prompt_cache_hit_tokens": 8}, (10, 3, 8)),
+        ({"prompt_tokens": 10}, (10, None, None)),
+    ],
+    ids=["usual", "thinking-apart", "deepseek", "half"],
+)
+def test_tokens_are_counted_as_different_endpoints_write_them(connect, usage, counts):
+    body = json.dumps(json.loads(reply("Na Cl")) | {"usage": usage}).encode()
+    with serving(Deed(body=body)) as server:
+        (completion,) = ask(connect(server))
+    found = completion.usage
+    assert (found.prompt_tokens, found.completion_tokens, found.cached_tokens) == counts
+
+
 def test_max_completion_tokens_is_learnt_once(connect, caplog):
     refused = error(
         400,
@@ -276,8 +273,9 @@ def test_a_value_out_of_range_is_an_error_not_left_out(connect):
         (reply("Na Cl", "length"), "Na Cl", "length"),
         (reply("Na-Cl").replace(b"-", b"\xff"), "Na\ufffdCl", "not_utf8"),
         (b'{"choices": [{"message": {"content": [{"text": "Na"}, {"text": "Cl"}]}}]}', "NaCl", "stop"),
+        (b'data: {"choices": [{"delta": {"content": "Na"}}]}\n\ndata: [DONE]\n', "Na", "stop"),
     ],
-    ids=["empty", "null", "refusal", "surrogate", "length", "not-utf8", "parts"],
+    ids=["empty", "null", "refusal", "surrogate", "length", "not-utf8", "parts", "events"],
 )
 def test_an_odd_reply_is_a_completion_and_not_asked_again(connect, body, text, finish_reason):
     with serving(Deed(body=body)) as server:
@@ -314,7 +312,7 @@ def test_a_body_that_stays_unreadable_after_good_replies_becomes_a_row(connect, 
     ("body", "seen"),
     [
         (HTML.body, "Please log in"),
-        (b'data: {"choices": [{"delta": {"content": "Na"}}]}\n\ndata: [DONE]\n', "data: "),
+        (b"data: [DONE]\n", "choices"),
         (b'{"service": "metrics", "ok": true}', "metrics"),
         (b"", "an empty body"),
         (b"\xff\xfe\x00", "expected a chat completion"),
@@ -531,6 +529,18 @@ def test_a_key_with_odd_characters_is_refused_without_showing_it(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\u2026")
     with pytest.raises(BackendAuthError) as raised:
         load_backend("openai", "tiny", {})
+    assert KEY not in str(raised.value)
+
+
+def test_a_key_in_place_of_its_variable_is_refused_without_showing_it():
+    with pytest.raises(ConfigError, match="name of an environment variable") as raised:
+        load_backend("openai", "tiny", {"api_key_env": KEY})
+    assert KEY not in str(raised.value)
+
+
+def test_a_query_in_the_base_url_is_refused_without_showing_it():
+    with pytest.raises(ConfigError, match="api_key_env") as raised:
+        load_backend("openai", "tiny", {"base_url": f"https://example.org/v1?key={KEY}"})
     assert KEY not in str(raised.value)
 
 

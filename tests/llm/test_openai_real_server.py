@@ -42,6 +42,29 @@ def test_a_real_server_completes_prompts_and_counts_tokens(server):
     assert again[0].text == completions[1].text
 
 
+def test_a_real_server_streams_what_it_says_in_one_piece(server):
+    whole, streamed = connect(server, max_tokens=24), connect(server, max_tokens=24, stream=True)
+    prompt = Prompt("Propose a crystal.", system="You know crystals.", seed=3)
+    try:
+        first, second = (backend.complete([prompt])[0] for backend in (whole, streamed))
+    finally:
+        whole.close()
+        streamed.close()
+    assert (second.text, second.usage, second.finish_reason) == (first.text, first.usage, first.finish_reason)
+
+
+def test_a_real_server_that_knows_no_schemas_is_still_asked(server):
+    # Whether it refuses response_format or does nothing with it: words come all the same, and the form is left.
+    backend = connect(server, max_tokens=24)
+    schema = {"type": "object", "properties": {"crystals": {"type": "array"}}, "required": ["crystals"]}
+    try:
+        texts = [backend.complete([Prompt("Write JSON.", seed=seed, schema=schema)])[0].text for seed in range(3)]
+    finally:
+        backend.close()
+    assert all(texts)
+    assert backend._manners.form != "json_schema"
+
+
 def test_a_real_server_names_its_model_when_asked_for_another(server):
     backend = load_backend("openai", "other", {"base_url": server[0], "api_key_env": "NO_SUCH_KEY"})
     try:

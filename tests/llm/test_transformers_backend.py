@@ -156,3 +156,101 @@ def test_unknown_option_names_the_known_ones(folder):
 
 def test_options_that_change_a_reply_are_part_of_its_key(folder):
     assert load(folder).identity != load(folder, top_p=0.5).identity
+
+
+def test_many_prompts_are_sampled_together_each_from_its_own_seed(folder):
+    many = [Prompt(user=" ".join(WORDS[4 : 5 + seed % 9]), seed=seed) for seed in range(64)]
+    backend = load(folder, batch_size=64)
+    calls = counted_batches(backend)
+    together = texts(backend.complete(many))
+    assert calls == [64]
+    assert together == [text for prompt in many for text in texts(load(folder).complete([prompt]))]
+
+
+def counted_batches(backend, room=None):
+    """Sizes of the batches that the model is given; those above `room` do not fit into its memory."""
+    import torch
+
+    model, _ = backend._load()
+    sizes, generate = [], model.generate
+
+    def count(input_ids, **more):
+        sizes.append(len(input_ids))
+        if room is not None and len(input_ids) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore.")
+        return generate(input_ids=input_ids, **more)
+
+    model.generate = count
+    return sizes
+
+
+@pytest.fixture
+def own_folder(folder, tmp_path):
+    """A copy, so that a model which is tampered with stays in its test."""
+    import shutil
+
+    return shutil.copytree(folder, tmp_path / "model")
+
+
+def test_what_does_not_fit_into_the_memory_is_halved_and_changes_no_reply(folder, own_folder):
+    many = [Prompt(user="one two", seed=seed) for seed in range(11)]
+    backend = load(own_folder)
+    sizes = counted_batches(backend, room=3)
+    assert texts(backend.complete(many)) == texts(load(folder).complete(many))
+    assert sizes == [11, 5, 2, 2, 2, 2, 2, 1]
+    assert len(backend.complete(many[:4])) == 4  # and it is remembered
+    assert sizes[8:] == [2, 2]
+
+
+def test_one_prompt_that_does_not_fit_into_the_memory_says_so(own_folder):
+    backend = load(own_folder)
+    counted_batches(backend, room=0)
+    with pytest.raises(BackendRequestError, match=r"does not fit into the memory of cpu .* 2\.00 GiB") as caught:
+        backend.complete(PROMPTS)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "gpu", "chunk"),
+    [
+        ({}, False, 16),
+        ({}, True, 64),
+        ({"device": "cpu"}, True, 16),
+        ({"device": "cuda:1"}, False, 64),
+        ({"batch_size": 200}, True, 200),
+    ],
+)
+def test_a_gpu_takes_larger_batches(folder, monkeypatch, options, gpu, chunk):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    assert load(folder, **options).chunk == chunk
+
+
+def test_check_reads_the_configuration_and_not_the_weights(folder, own_folder):
+    load(folder).check()
+    (own_folder / "model.safetensors").unlink()
+    load(own_folder).check()
+    (own_folder / "config.json").write_text('{"model_type": "no-such-type"}')
+    with pytest.raises(BackendRequestError, match="no causal language model"):
+        load(own_folder).check()
+
+
+def test_check_says_that_a_device_is_not_there(folder):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has the device")
+    with pytest.raises(BackendRequestError, match=r"options\.device 'cuda' cannot be used"):
+        load(folder, device="cuda").check()
+
+
+def test_check_names_a_hub_id_that_cannot_be_fetched(monkeypatch):
+    from transformers import AutoConfig
+
+    def unreachable(*args, **kwargs):
+        raise OSError("no-such/model is not a valid model identifier.\nMore.")
+
+    monkeypatch.setattr(AutoConfig, "from_pretrained", unreachable)
+    with pytest.raises(BackendUnavailableError, match="not a valid model identifier"):
+        load("no-such/model").check()

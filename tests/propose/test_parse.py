@@ -54,6 +54,11 @@ def seen(text: str) -> list[str]:
     return [e.reason if isinstance(e, Rejection) else e.composition.reduced_formula for e in entries]
 
 
+WYCKOFF = """space group 221 Pm-3m
+a = 4.1
+Cs 1a
+Cl 1b
+"""
 WRAPPINGS = {
     "bare": POSCAR,
     "windows line ends": POSCAR.replace("\n", "\r\n"),
@@ -103,6 +108,17 @@ WRAPPINGS = {
     "cif in prose": f"As a CIF:\n\n{CIF}\nThis is the CsCl type.",
     "cif before words that look like a row": f"{CIF}\nIt has {'very ' * 3}few atoms.\nAngles of 109.5 and 2.35 Å.",
     "cif in json": json.dumps({"cif": CIF}),
+    "wyckoff": WYCKOFF,
+    "wyckoff in a fence": f"Answer:\n```\n{WYCKOFF}```",
+    "wyckoff in prose": f"**CsCl type**\n\n{WYCKOFF}\nIn this crystal both have 8 neighbours.",
+    "wyckoff before a sentence": f"{WYCKOFF}It has 2 atoms.",
+    "wyckoff in json": json.dumps({"crystal": WYCKOFF}),
+    "wyckoff in a list of json": json.dumps({"crystals": [{"formula": "CsCl", "wyckoff": WYCKOFF}]}),
+    "wyckoff with literal line ends": WYCKOFF.replace("\n", "\\n"),
+    "wyckoff as a list": "".join(f"  * {line}\n" for line in WYCKOFF.splitlines()),
+    "wyckoff of a table": "Space group: Pm-3m (221)\n\na = b = c = 4.1 \u00c5\n\n| Element | Position |\n|---|---|\n"
+    "| Cs | 1a |\n| Cl | 1b |\n",
+    "space group above a poscar": f"**Space group:** Pm-3m (221)\n* Lattice: a = 4.1\n\n{POSCAR}",
     "poscar and cif of one crystal": json.dumps({"poscar": POSCAR, "cif": CIF}),
     "broken poscar beside a good cif": json.dumps({"poscar": MISCOUNTED, "cif": CIF}),
     "own json": to_json(CSCL),
@@ -175,6 +191,10 @@ def test_spellings_of_a_structure_object(lattice, atoms):
         (f"1. `{COMPACT}`\n2. crystal: {COMPACT}.", ["NaCl", "NaCl"]),
         (f"Here:\n```\n{COMPACT}\n```\n{POSCAR}", ["NaCl", "CsCl"]),
         (json.dumps({"crystals": [COMPACT, COMPACT]}), ["NaCl", "NaCl"]),
+        (WYCKOFF + WYCKOFF, ["CsCl", "CsCl"]),
+        (f"1. A\n{WYCKOFF}\n2. B\n{WYCKOFF.replace('Cl', 'Br')}\n{POSCAR}", ["CsCl", "CsBr", "CsCl"]),
+        (f"```\n{WYCKOFF}\n{WYCKOFF.replace('1b', '2b')}\n{WYCKOFF}```", ["CsCl", "count_mismatch", "CsCl"]),
+        (json.dumps({"crystals": [WYCKOFF, WYCKOFF]}), ["CsCl", "CsCl"]),
         (json.dumps({"structures": [OTHER] * 6}), ["KBr"] * 6),
         (json.dumps([POSCAR, OTHER]), ["CsCl", "KBr"]),
         (json.dumps([{"poscar": POSCAR}, {"poscar": OTHER}]), ["CsCl", "KBr"]),
@@ -234,6 +254,13 @@ def test_several_crystals_come_in_the_order_of_the_text(text, expected):
             '{"lattice": [4, 4, 4, 90, 90, 90], "species": ["Cs"], "counts": [2], "coords": [[0, 0, 0]]}',
             "count_mismatch",
         ),
+        (WYCKOFF.replace("221", "225"), "bad_wyckoff"),
+        (WYCKOFF.replace("1b", "3b"), "count_mismatch"),
+        (WYCKOFF.replace("Cl 1b", "Cl somewhere at 1b, perhaps"), "bad_wyckoff"),
+        (WYCKOFF.replace("Cl 1b", "\nthen\nCl 1b"), "bad_wyckoff"),
+        (WYCKOFF.replace("Cl 1b", "Cl"), "truncated"),
+        ("```\n" + WYCKOFF, "truncated"),
+        ("Space group 225 Fm-3m\nLattice: a = 5.64", "no_structure"),
         (COMPACT.removesuffix(" end"), "truncated"),
         (COMPACT.replace("sg225", "sg999"), "bad_compact"),
         (COMPACT.replace("Cl 1 :", "Cl 2 :"), "bad_compact"),
@@ -282,6 +309,7 @@ UNSURE = {
     "fraction": OTHER.replace("0.5 0.5 0.5\n", "1/2 1/2 1/1"),
     "second": POSCAR + OTHER.rstrip(),
     "rows": CIF,
+    "orbits": WYCKOFF,
 }
 
 
@@ -334,6 +362,11 @@ HOSTILE = {
     "headers": "x\n1.0\n1 0 0\n0 1 0\n0 0 1\n" * 18_000,
     "data blocks": "data_x\n" * 60_000,
     "cif names": "data_x\n_cell_length_a 1\nloop_\n" + "_a 1\n" * 90_000,
+    "space groups": "space group 225 Fm-3m\n" * 20_000,
+    "space groups and parameters": "space group 225\na = 5\n\n" * 17_000,
+    "orbits of no group": "Na 4a x=0.1\n" * 35_000,
+    "names of a parameter": "space group 225\n" + "a = " * 90_000 + "5\nNa 4a",
+    "blanks in a group": ("space group" + " " * 100 + "\n") * 3_500,
     "compact starts": "crystal Na 1\n" * 35_000,
     "spaces": " " * 400_000 + "x",
     "line ends": "x" + "\n" * 400_000,

@@ -1,0 +1,1 @@
+"""Long-range physics: electrostatics, polarizable charges, dispersion."""

@@ -1,0 +1,188 @@
+"""What an operator is: parents in, one new crystal or the reason why there is none out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from matsearch.crystal.charges import check_charges
+from matsearch.crystal.checks import check_space, check_structure
+from matsearch.records import Rejection, Stage
+
+if TYPE_CHECKING:
+    import numpy as np
+    from pymatgen.core import Structure
+
+    from matsearch.propose.operators.pool import Pool
+    from matsearch.propose.proposer import Space
+
+N_TRIES = 10
+"""Attempts at one proposal, each with other random choices, before it is given up."""
+MAX_FORMULA_UNITS = 4
+"""Of a given composition, in one cell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """A crystal to start from.
+
+    Attributes:
+        structure: Ordered, in any cell.
+        id: Of the candidate, or of the known phase.
+    """
+
+    structure: Structure
+    id: int | str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one attempt made.
+
+    Attributes:
+        structure: The new crystal; not checked yet.
+        text: What was done, for a person: `Sr for Ca`.
+        used: Ids of the parents that it was made from; a known phase from the pool counts as one.
+    """
+
+    structure: Structure
+    text: str
+    used: tuple[int | str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A new crystal with where it came from.
+
+    Attributes:
+        structure: Passes `check_structure` and lies within the space asked for.
+        operator: Name of the operator.
+        parents: Ids of the parents, and of the known phases, that it was made from.
+        change: What was done, for a person: `Sr for Ca`.
+        n_tries: Attempts that it took.
+    """
+
+    structure: Structure
+    operator: str
+    parents: tuple[int | str, ...]
+    change: str
+    n_tries: int
+
+
+class Operator(ABC):
+    """One way to make a crystal, from parents or from nothing.
+
+    Attributes:
+        name: As reports show it.
+        min_parents: Fewer than these are not enough.
+        needs_composition: Whether it works only in a space with a given composition.
+        needs_balance: Whether the crystals it makes should be neutral where an attempt can bring that about.
+    """
+
+    name: str
+    min_parents: int = 1
+    needs_composition: bool = False
+    needs_balance: bool = True
+
+    def __init__(self, pool: Pool | None = None) -> None:
+        self._pool = pool
+
+    @property
+    def pool(self) -> Pool:
+        """Known phases to draw on: those given, or those that come with the package."""
+        if self._pool is None:
+            from matsearch.propose.operators.pool import shipped_pool
+
+            self._pool = shipped_pool()
+        return self._pool
+
+    @abstractmethod
+    def attempt(self, parents: Sequence[Parent], space: Space, rng: np.random.Generator) -> Change | Rejection:
+        """One try. What it makes is checked by `propose`, so it need not be valid.
+
+        Args:
+            parents: At least `min_parents`, ordered and valid.
+            space: Which crystals are wanted.
+            rng: All randomness comes from here.
+        """
+
+    def propose(self, parents: Sequence[Parent], space: Space, rng: np.random.Generator) -> Proposal | Rejection:
+        """A valid crystal within the space, or why there is none: the last of `N_TRIES` reasons.
+
+        One that `check_charges` finds unbalanced is kept only if no attempt was better.
+        """
+        sound = [one for one in parents if check_structure(one.structure) is None]
+        if len(sound) < self.min_parents:
+            detail = f"{self.name} takes at least {self.min_parents} valid parents, got {len(sound)}"
+            return Rejection(Stage.CHECK, "no_parents", detail)
+        if self.needs_composition and space.composition is None:
+            return Rejection(Stage.CHECK, "no_composition", f"{self.name} takes a space with a composition")
+        unbalanced: Proposal | None = None
+        refused = Rejection(Stage.CHECK, "no_attempt")
+        for number in range(1, N_TRIES + 1):
+            change = self.attempt(sound, space, rng)
+            if isinstance(change, Rejection):
+                refused = change
+                continue
+            made = Proposal(change.structure, self.name, change.used, change.text, number)
+            if (found := check_structure(made.structure) or check_against(made.structure, space)) is not None:
+                refused = found
+            elif self.needs_balance and check_charges(made.structure) is not None:
+                unbalanced = unbalanced or made
+            else:
+                return made
+        return unbalanced or refused
+
+
+def refusal(reason: str, detail: str) -> Rejection:
+    """Why an attempt made nothing."""
+    return Rejection(Stage.CHECK, reason, detail)
+
+
+def check_against(structure: Structure, space: Space) -> Rejection | None:
+    """Why a crystal lies outside the space; a given composition takes whole formula units."""
+    found = check_space(structure, space.elements, most_atoms(space), space.composition)
+    if found is None and space.composition is not None and len(structure) % sum(target_counts(space).values()):
+        return refusal("wrong_composition", f"{len(structure)} atoms are no whole number of {space.composition}")
+    return found
+
+
+def most_atoms(space: Space) -> int | None:
+    """Atoms that a cell may have."""
+    if space.composition is None:
+        return space.max_atoms
+    limit = MAX_FORMULA_UNITS * sum(target_counts(space).values())
+    return limit if space.max_atoms is None else min(limit, space.max_atoms)
+
+
+def target_counts(space: Space) -> dict[str, int]:
+    """Atoms of each element in one formula unit of the composition asked for, reduced."""
+    from pymatgen.core import Composition
+
+    if space.composition is None:
+        return {}
+    amounts = Composition(space.composition).element_composition.reduced_composition.get_el_amt_dict()
+    return {symbol: round(amount) for symbol, amount in amounts.items()}
+
+
+def symbols_of(structure: Structure) -> list[str]:
+    """The element of each site, charges left out."""
+    return [site.specie.symbol for site in structure]
+
+
+def count(symbols: Sequence[str]) -> dict[str, int]:
+    """Atoms of each element, in the order in which they first appear."""
+    return {symbol: symbols.count(symbol) for symbol in dict.fromkeys(symbols)}
+
+
+def pick(rng: np.random.Generator, weights: Mapping[str, float]) -> str | None:
+    """One of the keys by weight; None where all weights are zero."""
+    import numpy as np
+
+    names = [name for name, weight in weights.items() if weight > 0]
+    if not names:
+        return None
+    shares = np.array([weights[name] for name in names])
+    return names[int(rng.choice(len(names), p=shares / shares.sum()))]

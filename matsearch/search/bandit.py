@@ -1,0 +1,70 @@
+"""Which operator is asked next: a bandit that shares the budget by what each has found for its cost."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Generic, TypeVar
+
+Arm = TypeVar("Arm")
+
+PRIOR_COST = 20.0
+"""Units of cost that the prior is worth: after so much of its own, an arm counts by itself as much as by the rest."""
+MEMORY = 400.0
+"""Units of cost after which what was found counts 1/e: operators that brought much early may have run dry."""
+
+
+class Bandit(Generic[Arm]):
+    """Thompson sampling of rates of finds.
+
+    Finds come at a rate of their own from each arm, as a Poisson process in its cost; the rate has a Gamma prior whose
+    mean is the rate of all arms together. For each choice one rate is drawn from each posterior and the largest,
+    times the arm's weight, is taken: so arms are tried as often as they may yet be the best.
+
+    Source: D. J. Russo et al., Found. Trends Mach. Learn. 11, 1 (2018).
+
+    Args:
+        weights: Of each arm, above 0: how often it is taken as long as nothing is known.
+    """
+
+    def __init__(self, weights: Mapping[Arm, float]) -> None:
+        self._weights = {arm: weight for arm, weight in weights.items() if weight > 0}
+        if not self._weights:
+            raise ValueError("a bandit needs an arm with a weight above 0")
+        self._finds = dict.fromkeys(self._weights, 0.0)
+        self._costs = dict.fromkeys(self._weights, 0.0)
+
+    def choose(self, rng: random.Random) -> Arm:
+        """The arm to take; arms are drawn for in their given order, so that a seed repeats the choice."""
+        arms, weights = list(self._weights), list(self._weights.values())
+        if not any(self._finds.values()):
+            # With nothing found yet nothing tells the arms apart.
+            return rng.choices(arms, weights)[0]
+        mean = sum(self._finds.values()) / max(sum(self._costs.values()), PRIOR_COST)
+        largest = max(weights)
+
+        def drawn(arm: Arm) -> float:
+            rate = rng.gammavariate(self._finds[arm] + mean * PRIOR_COST, 1.0 / (self._costs[arm] + PRIOR_COST))
+            return rate * (self._weights[arm] / largest) ** 0.5
+
+        return max(arms, key=drawn)
+
+    def learn(self, arm: Arm, finds: float, cost: float) -> None:
+        """What an arm has brought.
+
+        Args:
+            arm: One of those given.
+            finds: New crystals near the hull.
+            cost: In the unit that arms share: relaxations, and what else is paid for in their terms.
+        """
+        fade = 2.718281828459045 ** (-cost / MEMORY)
+        for one in self._weights:
+            self._finds[one] *= fade
+            self._costs[one] *= fade
+        if arm in self._weights:
+            self._finds[arm] += finds
+            self._costs[arm] += cost
+
+    def rates(self) -> dict[Arm, float | None]:
+        """Finds per unit of cost of each arm, of late; None for one that cost nothing yet."""
+        return {arm: self._finds[arm] / cost if cost else None for arm, cost in self._costs.items()}
