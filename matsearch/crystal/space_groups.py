@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,22 +15,30 @@ class Group:
     """The operations of one space group in its conventional cell.
 
     Attributes:
+        number: ITA number.
         rotations: [n_ops, 3, 3], each once.
         translations: [n_ops, 3].
         centring: [n_centring, 3] lattice points of the conventional cell.
         primitive: [3, 3] primitive lattice vectors as rows, in the conventional basis.
-        views: Turns W [3, 3] and, for each, moves of the origin [n, 3] with which x -> W x + move leaves the operations
-            as they are: the same crystal described in another, equally good way (its Euclidean normaliser; the hand
-            of a chiral group is kept).
         polar: [3] axes along which the origin may be anywhere.
     """
 
+    number: int
     rotations: np.ndarray
     translations: np.ndarray
     centring: np.ndarray
     primitive: np.ndarray
-    views: list[tuple[np.ndarray, np.ndarray]]
     polar: np.ndarray
+
+    @cached_property
+    def views(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Turns W [3, 3] and, for each, moves of the origin [n, 3] with which x -> W x + move keeps the operations.
+
+        The same crystal is then described in another, equally good way (the group's Euclidean normaliser; the hand of a
+        chiral group is kept).
+        """
+        candidates = _lattice_rotations(self.number, len(self.centring))
+        return _views(candidates, self.rotations, self.translations, self.centring, self.polar)
 
     def images(self, points: np.ndarray) -> np.ndarray:
         """[..., n_ops, 3] images of fractional coordinates [..., 3], not wrapped, centring left out."""
@@ -111,8 +119,7 @@ def space_group(number: int) -> Group:
     polar = (rotations == identity).all(axis=(0, 1))
     rotations, first = np.unique(rotations, axis=0, return_index=True)
     translations = translations[first]
-    views = _views(_lattice_rotations(number, len(centring)), rotations, translations, centring, polar)
-    return Group(rotations, translations, centring, _primitive_vectors(centring), views, polar)
+    return Group(number, rotations, translations, centring, _primitive_vectors(centring), polar)
 
 
 def _primitive_vectors(centring: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from matsearch.crystal.checks import check_space, check_structure
 from matsearch.crystal.wyckoff import to_compact
+from matsearch.llm.embedded.words import condition_words
 from matsearch.propose import wording
 from matsearch.propose.parse import parse_reply
 from matsearch.propose.shown import Remembered, Shown, example
@@ -217,7 +218,7 @@ class Proposer:
                 "worked": [self._remembered(lesson) for lesson in parents.lessons.worked],
                 "failed": [self._remembered(lesson) for lesson in parents.lessons.failed],
             },
-            "conditions": [],
+            "conditions": condition_words(self.objectives, sample_seed(self.seed, parents.proposal, 0)),
         }
 
 

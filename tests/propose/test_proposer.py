@@ -163,6 +163,14 @@ def test_a_compact_model_is_asked_once_a_child_with_a_seed_of_its_own():
     assert prompts[0].system == "" and prompts[0].user.startswith("crossover crystal")
 
 
+def test_a_compact_model_is_asked_for_what_the_objectives_want():
+    goals = ({"name": "bulk_modulus", "unit": "GPa", "direction": "max"},)
+    prompts = Proposer(SPACE, goals).prompts(parents(), "compact")
+    assert prompts == Proposer(SPACE, goals).prompts(parents(), "compact")
+    assert prompts[0].user.split()[-3] == "stable"
+    assert prompts[0].user.split()[-2] in ("bulk7", "bulk8", "bulk9")
+
+
 def test_without_parents_something_new_is_asked_for():
     (prompt,) = Proposer(SPACE).prompts(parents(n_members=0), "chat")
     assert "Propose 3 new crystal structures of kinds that are not yet known" in prompt.user

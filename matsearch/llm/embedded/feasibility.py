@@ -29,8 +29,9 @@ def can_hold(number: int, counts: Iterable[int], taken: frozenset[str] = frozens
 
 @lru_cache(maxsize=10_000)
 def space_groups_for(counts: tuple[int, ...]) -> tuple[int, ...]:
-    """Numbers of the space groups that can hold these counts, one an element, sorted."""
-    return tuple(number for number in range(1, 231) if can_hold(number, counts))
+    """Numbers of the space groups that can hold these counts, one an element; sorted counts are remembered best."""
+    largest_first = tuple(sorted(counts, reverse=True))
+    return tuple(n for n in range(1, 231) if _can_hold(n, tuple(_supply(n).values()), largest_first))
 
 
 def fitting_letters(number: int, element: str, left: Mapping[str, int], taken: frozenset[str]) -> list[str]:

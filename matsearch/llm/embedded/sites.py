@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import product
 
 import numpy as np
@@ -126,10 +126,9 @@ class Sites:
     def has_place(self, element: str, letter: str) -> bool:
         """Whether an orbit, at one of many free coordinates looked at, keeps the least distances."""
         form = orbit_form(self._number, letter)
-        values = (np.zeros(0), np.arange(GRID), _SIEVE, _COARSE_SIEVE)[form.n_free]
-        grid = np.meshgrid(*[values] * form.n_free, indexing="ij")
-        steps = np.stack(grid, axis=-1).reshape(-1, form.n_free) if grid else np.zeros((1, 0), dtype=np.int64)
-        return bool(self.are_apart(element, form, steps).any())
+        samples = _samples(form.n_free)
+        # Most often one of the first few will do.
+        return any(self.are_apart(element, form, some).any() for some in (samples[:40], samples[40:]) if len(some))
 
     def next_steps(self, element: str, letter: str, given: Sequence[int]) -> np.ndarray:
         """Values of the next free coordinate, in grid steps.
@@ -164,14 +163,27 @@ class Sites:
         wrapped = vectors / GRID
         wrapped -= np.rint(wrapped)
         cartesian = wrapped @ self._lattice
+        is_far: np.ndarray = (np.einsum("nmi,nmi->nm", cartesian, cartesian) >= distance**2).all(axis=1)
         # Along an axis whose lattice planes are wide apart the nearest copy is the only one that matters.
         reach = [(-1, 0, 1) if spacing < 2 * distance else (0,) for spacing in self._spacings]
-        is_far = np.ones(len(vectors), dtype=bool)
-        for copy in product(*reach):
-            moved = cartesian + np.array(copy) @ self._lattice
-            squares = np.einsum("nmi,nmi->nm", moved, moved)
-            is_far &= (squares >= distance**2).all(axis=1)
+        copies = np.array([copy for copy in product(*reach) if any(copy)]).reshape(-1, 3) @ self._lattice
+        if len(copies) and is_far.any():
+            looked_at = cartesian[is_far]
+            # |v + t|^2 = v.v + 2 v.t + t.t
+            squares = np.einsum("nmi,nmi->nm", looked_at, looked_at)[:, :, None] + 2 * looked_at @ copies.T
+            is_far[is_far] = (squares + (copies**2).sum(axis=1) >= distance**2).all(axis=(1, 2))
         return is_far
+
+
+@cache
+def _samples(n_free: int) -> np.ndarray:
+    """[n, n_free] values of free coordinates, in a random order."""
+    values = (np.zeros(0), np.arange(GRID), _SIEVE, _COARSE_SIEVE)[n_free]
+    if n_free == 0:
+        return np.zeros((1, 0), dtype=np.int64)
+    steps = np.stack(np.meshgrid(*[values] * n_free, indexing="ij"), axis=-1).reshape(-1, n_free)
+    shuffled: np.ndarray = np.random.default_rng(0).permutation(steps)
+    return shuffled
 
 
 def _lattice(a: float, b: float, c: float, alpha: float, beta: float, gamma: float) -> np.ndarray:
