@@ -224,6 +224,15 @@ def test_both_parents_of_a_crossover_are_recorded(phases, rng):
     assert all(len(set(one.parents)) == 2 for one in found)
 
 
+def test_a_parent_of_the_same_stoichiometry_gets_the_elements_of_the_target(rng):
+    for name in ("distort", "wyckoff", "vacancy", "crossover"):
+        parents = [Parent(perovskite(), 1), Parent(perovskite(), 2)]
+        made = propose(name, parents, Space(composition="KZnF3", max_atoms=20), rng)
+        assert made.structure.composition.reduced_formula == "KZnF3"
+    salt = [Parent(rock_salt(), 1)]
+    assert propose("distort", salt, Space(composition="KZnF3"), rng).reason == "wrong_stoichiometry"
+
+
 def test_a_hidden_phase_is_never_drawn(rng):
     reference = shipped_pool()._reference
     whole = Pool(reference)

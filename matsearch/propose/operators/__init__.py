@@ -50,6 +50,7 @@ OPERATORS = {
     "distort": "matsearch.propose.operators.distortion:Distort",
     "explore": "matsearch.propose.operators.explore:Explore",
     "mutate": "matsearch.propose.operators.mixed:Mutate",
+    "optimise": "matsearch.propose.operators.mixed:Optimise",
     "predict": "matsearch.propose.operators.mixed:Predict",
     "prototype": "matsearch.propose.operators.prototype:Prototype",
     "random_prototype": "matsearch.propose.operators.prototype:RandomPrototype",
