@@ -54,6 +54,7 @@ OPERATORS = {
     "predict": "matsearch.propose.operators.mixed:Predict",
     "prototype": "matsearch.propose.operators.prototype:Prototype",
     "random_prototype": "matsearch.propose.operators.prototype:RandomPrototype",
+    "repair": "matsearch.propose.operators.repair:Repair",
     "substitute": "matsearch.propose.operators.substitution:Substitute",
     "vacancy": "matsearch.propose.operators.vacancy:Vacancy",
     "wyckoff": "matsearch.propose.operators.wyckoff_edit:WyckoffEdit",

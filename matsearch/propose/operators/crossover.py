@@ -216,12 +216,8 @@ def mended(
     """
     symbols, points = list(spliced.symbols), spliced.points
     alloy = is_alloy(target)
+    symbols, points = without_surplus(matrix, symbols, points, target)
     counts = count(symbols)
-    while surplus := {one for one, n in counts.items() if n > target.get(one, 0)}:
-        crowding = _room(matrix, symbols, points, alloy)
-        index = min((index for index, one in enumerate(symbols) if one in surplus), key=lambda index: crowding[index])
-        points = np.delete(points, index, axis=0)
-        counts[symbols.pop(index)] -= 1
     spare, places = list(spliced.cut_symbols), spliced.cut_points
     while missing := [one for one, n in target.items() if n > counts.get(one, 0)]:
         # Its own kind from the parts cut away; where there is none left, the place of another atom.
@@ -239,10 +235,23 @@ def mended(
         counts[names[chosen]] = counts.get(names[chosen], 0) + 1
         spare.pop(found[chosen])
         places = np.delete(places, found[chosen], axis=0)
-    return float(_room(matrix, symbols, points, alloy).min()), symbols, points
+    return float(room_of_each(matrix, symbols, points, alloy).min()), symbols, points
 
 
-def _room(matrix: np.ndarray, symbols: Sequence[str], points: np.ndarray, alloy: bool) -> np.ndarray:
+def without_surplus(
+    matrix: np.ndarray, symbols: Sequence[str], points: np.ndarray, target: Mapping[str, int]
+) -> tuple[list[str], np.ndarray]:
+    """Elements and coordinates [n, 3] after the most crowded atoms of what the target has less of were taken out."""
+    kept = list(symbols)
+    while surplus := {one for one, n in count(kept).items() if n > target.get(one, 0)}:
+        rooms = room_of_each(matrix, kept, points, is_alloy(target))
+        index = min((index for index, one in enumerate(kept) if one in surplus), key=lambda index: rooms[index])
+        kept.pop(index)
+        points = np.delete(points, index, axis=0)
+    return kept, points
+
+
+def room_of_each(matrix: np.ndarray, symbols: Sequence[str], points: np.ndarray, alloy: bool) -> np.ndarray:
     """[n] shortest distance of each atom to another or to its own image, in usual distances."""
     lengths = distances(matrix, points, points)
     np.fill_diagonal(lengths, shortest_vector(matrix))
