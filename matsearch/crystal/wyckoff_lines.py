@@ -18,11 +18,19 @@ from matsearch.crystal.tokens import (
     require_element,
 )
 
+PARAMETERS = ("a", "b", "c", "alpha", "beta", "gamma")
 _GREEK = {"α": "alpha", "β": "beta", "γ": "gamma"}
 
 _MAX_LINE = 160
 _MARKUP = re.compile(r"[*`]+|(?:(?<=\s)|\A)(?:#(?![ ]?[0-9])|!|//).*\Z")
 _BULLET = re.compile(r"\A\s*(?:[-+\u2022]|[0-9]{1,3}[.)])\s+")
+# Behind an orbit: `(corner)`, `- octahedral`.
+_REMARK = re.compile(r"\s(?:\([^()0-9]*\)|[-\u2014]+\s+[A-Za-z][^=0-9]*)\Z")
+# `space group 225; a = 5.64; Na 4a; Cl 4b`, but not `x=0.1; y=0.2`.
+_BREAK = re.compile(r";[ \t]*(?=[A-Z]|(?:[abc]|alpha|beta|gamma)[ \t]*=)")
+_OTHER_SETTING = re.compile(
+    r"origin(?:[ ]choice)?[ ]?1|unique[ ]axis[ ][ac]|rhombohedral[ ](?:axes|setting)|non-?standard", re.I
+)
 _GROUP = re.compile(
     r"\b(?:space[ _-]?group(?:[ ](?:number|symbol|type))?|S\.?G\.?)[ ]?[\"']?\s*[:=]?\s*[\"']?([^\s\"'].{0,60})\Z", re.I
 )
@@ -42,11 +50,11 @@ _ORBIT = re.compile(
     r"\s*([A-Z][a-z]?)[0-9]{0,3}(?:[1-9]?[+-]|[+-][1-9])?(?:\s*[:,(=-]\s*|\s+)(?:(?:at|on|in)\s+)?(?:Wyckoff\s+)?"
     r"(?:(?:position|site)\s+)?\(?([0-9]{1,3})[ ]?([a-zA-Z])(?![a-zA-Z0-9])\)?[\s:,;]*(.*)\Z"
 )
-_COORDINATE = re.compile(r"\(?([xyz])\s*[=:]\s*([^\s,;()=]+(?:\([0-9]+\))?)[\s,;)]*")
+_COORDINATE = re.compile(r"\(?([xyz])(?:\s*[=:]\s*|\s+)([^\s,;()=]+(?:\([0-9]+\))?)[\s,;)]*")
 # A heading, or the rule and the head of a table.
 _NOTE = re.compile(
     r"\s*(?:[A-Za-z][^:=]{0,60}:|[-:\s|+]*|(?:orbits?|sites?|atoms?|lattice|cell)|"
-    r"(?:element|atom|species|site|label)\b[^0-9]{0,80})\s*\Z",
+    r"(?:element|atom|species|site|label)\b[^0-9]{0,80}|(?:V|Z|volume|density|energy|E_?hull)\s*[=:].*)\s*\Z",
     re.I,
 )
 _FORMULA = re.compile(r"(?i:(?:chemical[ ])?(?:formula|composition))\s*[:=]?\s*((?:[A-Z][a-z]?[0-9]{0,4}\s?){1,20})\Z")
@@ -95,9 +103,16 @@ def line_kind(line: str) -> LineKind:
     return "note" if _NOTE.match(line) or stated_formula(line) else "other"
 
 
+def split_lines(text: str) -> list[str]:
+    """The lines of a text; a semicolon may stand for a line end."""
+    return [piece for line in text.splitlines() for piece in _BREAK.split(line)]
+
+
 def plain_line(line: str) -> str:
     """A line without markup, bullet and comment; a row of a table becomes one of blanks."""
-    line = _MARKUP.sub("", line).replace("|", " ")
+    line = _MARKUP.sub("", line).replace("|", " ").rstrip()
+    # What stands in parentheses behind a space group is no remark but its symbol, or the setting.
+    line = line if _GROUP.search(line) else _REMARK.sub("", line)
     return _SWAPPED.sub(r"\2 \1", _BULLET.sub("", line, count=1).strip(), count=1)
 
 
@@ -115,8 +130,10 @@ def _stated_group(line: str) -> tuple[int | None, str | None] | None:
         symbol = rest.strip(" ()[]")
         return (None, symbol) if _SYMBOL.match(symbol) else None
     symbol = symbol.strip(" ()[],;:\"'")
-    # Words beside the number (`225, cubic`) say nothing that could be checked.
-    return number, symbol if _SYMBOL.match(symbol) else None
+    # Words beside them (`225 Fm-3m, cubic`) say nothing that could be checked.
+    spellings = [symbol, re.split("[,;(]", symbol)[0].strip(), symbol.split(" ")[0]]
+    likely = [each for each in spellings if _SYMBOL.match(each)]
+    return number, next((each for each in likely if space_group_number(each)), likely[-1] if likely else None)
 
 
 def read_group(line: str) -> int:
@@ -128,6 +145,8 @@ def read_group(line: str) -> int:
     stated = _stated_group(line)
     assert stated is not None
     number, symbol = stated
+    if _OTHER_SETTING.search(line):
+        raise TextError("bad_wyckoff", f"expected the standard setting, got {quoted(line)}")
     named = None if symbol is None else space_group_number(symbol)
     if symbol is not None and named is None:
         raise TextError("bad_wyckoff", f"{quoted(symbol)} is no space group in its standard setting")
@@ -143,6 +162,9 @@ def _assignments(line: str) -> list[tuple[list[str], str]]:
     """Names and number of each `a = b = 4.59`; nothing where the line holds anything else."""
     heading = _CELL_HEADING.match(line)
     at = heading.end() if heading and heading[0].strip() else 0
+    row = re.sub("[],[]", " ", line[at:]).split()
+    if at and len(row) == 6 and all(map(is_number, row)):
+        return [([name], value) for name, value in zip(PARAMETERS, row, strict=True)]
     found = []
     while at < len(line):
         piece = _PARAMETER.match(line, at)

@@ -35,12 +35,14 @@ from matsearch.crystal.tokens import (
 )
 from matsearch.crystal.wyckoff import conventional_parameters, free_parameters
 from matsearch.crystal.wyckoff_lines import (
+    PARAMETERS,
     Orbit,
     line_kind,
     plain_line,
     read_cell,
     read_group,
     read_orbit,
+    split_lines,
     stated_formula,
 )
 from matsearch.crystal.wyckoff_positions import WyckoffPosition, wyckoff_letter, wyckoff_positions
@@ -54,7 +56,6 @@ MAX_ATOMS = 10_000
 """More atoms of the conventional cell than any crystal in a reply has."""
 
 _AGREE = 2e-3  # fractional; coordinates stated beyond the free ones are often rounded to three decimals
-_PARAMETERS = ("a", "b", "c", "alpha", "beta", "gamma")
 
 
 def to_wyckoff_text(structure: Structure) -> str:
@@ -121,7 +122,7 @@ def _orbits(number: int, points: np.ndarray, kinds: np.ndarray) -> list[tuple[in
 def _free(number: int) -> tuple[str, ...]:
     """Names of the cell parameters that the crystal system leaves free."""
     if number <= 2:
-        return _PARAMETERS
+        return PARAMETERS
     if number <= 15:
         return ("a", "b", "c", "beta")
     if number <= 74:
@@ -148,7 +149,7 @@ def from_wyckoff_text(text: str) -> Structure:
     cell: dict[str, float] = {}
     orbits: list[Orbit] = []
     formula = ""
-    for at, raw in enumerate(text.splitlines(), start=1):
+    for at, raw in enumerate(split_lines(text), start=1):
         line, kind = plain_line(raw), line_kind(raw)
         if kind == "group":
             stated = read_group(line)
@@ -194,7 +195,7 @@ def _lattice(number: int, cell: Mapping[str, float]) -> np.ndarray:
     free = [cell[name] for name in _free(number)]
     n_lengths = sum(len(name) == 1 for name in _free(number))
     parameters = conventional_parameters(number, free[:n_lengths], free[n_lengths:])
-    for name, value in zip(_PARAMETERS, parameters, strict=True):
+    for name, value in zip(PARAMETERS, parameters, strict=True):
         if abs(cell.get(name, value) - value) > 1e-3 * abs(value):
             raise TextError("bad_wyckoff", f"space group {number} makes {name} = {value:g}, but it is {cell[name]:g}")
     return parameter_matrix(parameters, "bad_wyckoff")

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Literal
 
 from matsearch.crystal.tokens import is_coordinate, labelled_element, row_tokens
-from matsearch.crystal.wyckoff_lines import line_kind
+from matsearch.crystal.wyckoff_lines import line_kind, split_lines
 
 Kind = Literal["poscar", "cif", "wyckoff", "compact"]
 
@@ -68,6 +68,10 @@ def find_blocks(text: str) -> list[Block]:
     """Crystals of a text in order, each once."""
     if "<" in text:
         text = _TAG.sub("", text)
+    if ";" in text:
+        text = "\n".join(
+            piece for line in text.splitlines() for piece in (split_lines(line) if _GROUP.search(line) else [line])
+        )
     lines = [line[_MARKUP.match(line).end() :].rstrip(" \t\r`") for line in text.splitlines()]  # type: ignore[union-attr]
     return _Finder(lines).find()
 
