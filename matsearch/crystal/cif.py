@@ -42,8 +42,12 @@ _SAME_SITE = 0.1
 _MAX_IMAGES = 50_000
 
 
-def to_cif(structure: Structure) -> str:
-    """CIF in P1: every site listed, in order, fractional coordinates to 8 decimals.
+def to_cif(structure: Structure, decimals: int = 8) -> str:
+    """CIF in P1: every site listed, in order.
+
+    Args:
+        structure: The crystal, in any cell.
+        decimals: Of lengths (Å), angles (degrees) and fractional coordinates.
 
     Raises:
         TextError: `disordered`.
@@ -52,13 +56,13 @@ def to_cif(structure: Structure) -> str:
     lattice = structure.lattice
     formula = count_formula(symbols)
     lines = [f"data_{formula.replace(' ', '')}", "_symmetry_space_group_name_H-M   'P 1'"]
-    lines += [f"_cell_{name}   {value:.8f}" for name, value in zip(_CELL, lattice.parameters, strict=True)]
+    lines += [f"_cell_{name}   {value:.{decimals}f}" for name, value in zip(_CELL, lattice.parameters, strict=True)]
     lines += ["_symmetry_Int_Tables_number   1", f"_chemical_formula_sum   '{formula}'"]
     lines += ["loop_", " _symmetry_equiv_pos_as_xyz", "  'x, y, z'"]
     columns = ("type_symbol", "label", "fract_x", "fract_y", "fract_z", "occupancy")
     lines += ["loop_", *(f" _atom_site_{name}" for name in columns)]
     for number, (symbol, coords) in enumerate(zip(symbols, structure.frac_coords, strict=True)):
-        position = "  ".join(f"{round(float(value), 8) + 0.0:.8f}" for value in coords)
+        position = "  ".join(f"{round(float(value), decimals) + 0.0:.{decimals}f}" for value in coords)
         lines.append(f"  {symbol}  {symbol}{number}  {position}  1")
     return "\n".join(lines) + "\n"
 

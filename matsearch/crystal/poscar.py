@@ -37,17 +37,21 @@ if TYPE_CHECKING:
 _COUNT = re.compile(r"[0-9]{1,9}\Z")
 
 
-def _decimals(values: Sequence[float]) -> str:
-    # Adding 0.0 turns -0.0 into 0.0.
-    return "  ".join(f"{round(float(value), 8) + 0.0:12.8f}" for value in values)
+def to_poscar(structure: Structure, decimals: int = 8) -> str:
+    """VASP 5 POSCAR: fractional coordinates, sites in their order, each line ending in its symbol.
 
-
-def to_poscar(structure: Structure) -> str:
-    """VASP 5 POSCAR: fractional coordinates to 8 decimals, sites in their order, each line ending in its symbol.
+    Args:
+        structure: The crystal, in any cell.
+        decimals: Of lattice vectors (Å) and coordinates.
 
     Raises:
         TextError: `disordered`.
     """
+
+    def row(values: Sequence[float]) -> str:
+        # Adding 0.0 turns -0.0 into 0.0.
+        return "  ".join(f"{round(float(value), decimals) + 0.0:{decimals + 4}.{decimals}f}" for value in values)
+
     symbols = ordered_symbols(structure)
     runs: list[tuple[str, int]] = []
     for symbol in symbols:
@@ -56,9 +60,9 @@ def to_poscar(structure: Structure) -> str:
         else:
             runs.append((symbol, 1))
     lines = [" ".join(f"{symbol}{count}" for symbol, count in runs), "1.0"]
-    lines += [_decimals(vector) for vector in structure.lattice.matrix]
+    lines += [row(vector) for vector in structure.lattice.matrix]
     lines += [" ".join(symbol for symbol, _ in runs), " ".join(str(count) for _, count in runs), "direct"]
-    lines += [f"{_decimals(coords)} {symbol}" for coords, symbol in zip(structure.frac_coords, symbols, strict=True)]
+    lines += [f"{row(coords)} {symbol}" for coords, symbol in zip(structure.frac_coords, symbols, strict=True)]
     return "\n".join(lines) + "\n"
 
 

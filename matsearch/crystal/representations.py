@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,9 @@ from matsearch.crystal.wyckoff_text import from_wyckoff_text, to_wyckoff_text
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
+
+DECIMALS = 5
+"""In POSCAR and CIF for a prompt: a ten-thousandth of an Å in any cell that fits one; every digit more costs tokens."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ _SCHEMA = _object(crystals={"type": "array", "items": _CRYSTAL})
 
 _POSCAR = Representation(
     "poscar",
-    to_poscar,
+    partial(to_poscar, decimals=DECIMALS),
     from_poscar,
     "Write each crystal as a VASP POSCAR (version 5) in a code block of its own: a comment line, the scale factor 1.0, "
     "the three lattice vectors in Å, the element symbols, how many atoms there are of each, the word direct, and one "
@@ -84,7 +87,7 @@ _POSCAR = Representation(
 )
 _CIF = Representation(
     "cif",
-    to_cif,
+    partial(to_cif, decimals=DECIMALS),
     from_cif,
     "Write each crystal as a CIF in a code block of its own, in space group P 1 with every atom of the cell listed: "
     "cell lengths in Å and angles in degrees, the sum formula, and one row for every atom.",

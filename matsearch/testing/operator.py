@@ -78,7 +78,7 @@ class OperatorContract:
         assert [one.structure for one in parents] == before
 
     def test_a_broken_parent_is_a_rejection(self, operator: Operator) -> None:
-        broken = Structure(np.eye(3) * 0.5, ["Na", "Cl"], [[0, 0, 0], [0, 0, 0]])
+        broken = Structure(np.eye(3) * 0.1, ["Na", "Cl"], [[0, 0, 0], [0, 0, 0]])
         if operator.min_parents:
             found = operator.propose([Parent(broken, 0)], Space(), np.random.default_rng(0))
             assert isinstance(found, Rejection)

@@ -217,11 +217,38 @@ def test_the_nearest_neutral_composition_is_taken():
     assert nearest_balanced({"Na": 3, "Cl": 2}, {"Cl": 2}, 4) == {"Na": 2, "Cl": 2}
 
 
+@pytest.mark.parametrize("scale", [0.3, 1.0, 4.0])
+def test_a_refused_crystal_is_repaired(scale, phases, rng):
+    found = []
+    for one in phases[:8]:
+        broken = one.structure.copy()
+        broken.scale_lattice(one.structure.volume * scale)
+        broken = Structure(broken.lattice, broken.species, rng.random((len(broken), 3)))
+        found.append(propose("repair", [Parent(broken, 1)], Space(), rng))
+    assert sum(isinstance(one, Proposal) for one in found) >= 7
+
+
+def test_what_is_no_crystal_is_beyond_repair(rng):
+    flat = Structure(np.diag([3.0, 3.0, 0.01]), ["Na"], [[0, 0, 0]])
+    nowhere = Structure(3 * np.eye(3), ["Na"], [[np.nan, 0, 0]])
+    for one in (flat, nowhere):
+        assert propose("repair", [Parent(one, 1)], Space(), rng).reason == "beyond_repair"
+
+
 def test_both_parents_of_a_crossover_are_recorded(phases, rng):
     made = [propose("crossover", phases[index : index + 2], Space(max_atoms=24), rng) for index in range(6)]
     found = [one for one in made if isinstance(one, Proposal)]
     assert len(found) >= 4
     assert all(len(set(one.parents)) == 2 for one in found)
+
+
+def test_a_parent_of_the_same_stoichiometry_gets_the_elements_of_the_target(rng):
+    for name in ("distort", "wyckoff", "vacancy", "crossover"):
+        parents = [Parent(perovskite(), 1), Parent(perovskite(), 2)]
+        made = propose(name, parents, Space(composition="KZnF3", max_atoms=20), rng)
+        assert made.structure.composition.reduced_formula == "KZnF3"
+    salt = [Parent(rock_salt(), 1)]
+    assert propose("distort", salt, Space(composition="KZnF3"), rng).reason == "wrong_stoichiometry"
 
 
 def test_a_hidden_phase_is_never_drawn(rng):

@@ -7,7 +7,7 @@ import time
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from matsearch.crystal.text import from_poscar, to_cif, to_json
+from matsearch.crystal.text import from_poscar, to_cif, to_json, to_short_json
 from matsearch.crystal.wyckoff import to_compact
 from matsearch.propose import parse_reply
 from matsearch.propose.parse import MAX_CHARACTERS, MAX_CRYSTALS
@@ -331,7 +331,10 @@ def test_a_crystal_that_ends_with_the_cut_is_refused(text):
 
 
 def test_no_cut_gives_another_crystal():
-    for whole in (POSCAR, OTHER, CIF, to_json(CSCL), json.dumps({"poscar": POSCAR}), f"```\n{OTHER}```"):
+    for whole in (
+        *(POSCAR, OTHER, CIF, to_json(CSCL), to_short_json(CSCL), WYCKOFF),
+        *(json.dumps({"poscar": POSCAR}), f"```\n{OTHER}```", f"```\n{WYCKOFF}```", json.dumps([WYCKOFF])),
+    ):
         (structure,) = parse_reply(whole)
         for end in range(1, len(whole)):
             found = [e for e in parse_reply(whole[:end], truncated=True) if isinstance(e, Structure)]

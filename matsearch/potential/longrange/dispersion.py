@@ -7,11 +7,12 @@ neighbour list from one structure on the CPU and the derivatives through every o
 (Apache-2.0) is for molecules; dftd3 1.7 (LGPL) has all of it, for one structure at a time on a CPU, and is what the
 tests compare with. Beside the tables little is left to write.
 
-How far the sums converge (energy of 22 crystals from graphite to gold, PBE with Becke-Johnson damping, mean and largest
-deviation in meV/atom): two-body, from dftd3's own Ewald summation, 0.02 and 0.1 with the cutoffs below, where dftd3's
-default cutoff of 60 Bohr leaves 0.22 and 0.74, and a sharp cutoff as short 1.8 and 6.3; the largest stress deviates by
-0.003 GPa, forces by 0.05 meV/Å. Three-body, from a cutoff of 40 Bohr (18 crystals, in which the term is up to 85
-meV/atom): 0.5 and 1.6; a sharp cutoff as costly leaves 2.6 and 12.
+How far the sums converge (64 phases of the reference, PBE with Becke-Johnson damping, mean and largest deviation in
+meV/atom; `benchmarks/dispersion.py`). Two-body, from dftd3's Ewald sum, 287 on average: 0.01 and 0.07 with the cutoffs
+below; dftd3's own cutoff of 60 Bohr leaves 0.33 and 1.3, a sharp one at 16 Å 2.7 and 11. Three-body, of crystals of up
+to 4 atoms, from a cutoff of 40 Bohr, 32 on average: 1.5 and 5.8; a sharp cutoff that costs as much leaves 9.5 and 31.
+Beside CHGNet on a CPU the pairs cost a fifth of its time in a relaxation and two fifths where neighbours are searched,
+to 60 Bohr 1.4 and 2.8 times it; the triples, which are an option, 2.7 times it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from ase.data import chemical_symbols, covalent_radii
+from ase.data import chemical_symbols
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -59,7 +60,7 @@ class Cutoffs:
     Attributes:
         pairs: Of the two-body term.
         coordination: Of the coordination numbers, at most `pairs`; they are added up to `COORDINATION_END`.
-        triples: Of the three-body term, of the root mean square side of a triangle; `pairs` is at least 1.5 times this.
+        triples: Of the three-body term, of the root mean square side of a triangle; `pairs` is at least sqrt(2) of it.
         width: Over which pairs are switched off.
         triples_width: Over which triangles are.
         sharp: Cut pairs off, and triangles by their longest side, and add nothing, as other programs do.
@@ -71,6 +72,18 @@ class Cutoffs:
     width: float = 4.0
     triples_width: float = 1.5
     sharp: bool = False
+
+    def __post_init__(self) -> None:
+        longest = self.triples if self.sharp else 2**0.5 * self.triples
+        if max(self.coordination, longest) > self.pairs:
+            raise ValueError(
+                f"D3 finds all atoms among its pairs: their cutoff, {self.pairs:g} Å, is below that of coordination "
+                f"numbers, {self.coordination:g}, or of the longest side of a triangle, {longest:g}"
+            )
+
+
+DFTD3 = Cutoffs(pairs=60 * BOHR, coordination=40 * BOHR, triples=40 * BOHR, sharp=True)
+"""Those that the package dftd3 has where none are given: `D3("pbe", "bj", cutoffs=DFTD3)` gives its very numbers."""
 
 
 def d3(options: Sequence[str], device: str = "auto") -> D3:
@@ -111,7 +124,7 @@ class D3(BatchedPotential):
         self,
         functional: str,
         kind: str,
-        device: torch.device,
+        device: torch.device | str = "cpu",
         *,
         three_body: bool = False,
         cutoffs: Cutoffs | None = None,
@@ -158,11 +171,11 @@ class D3(BatchedPotential):
         self.energy_references = self._energies_of_elements() if pairs is None else pairs.energy_references
 
     def _energies_of_elements(self) -> dict[str, float]:
-        """Two-body energy of each element with its atoms packed closely, a tenth farther apart than they would touch.
+        """Two-body energy of each element with its atoms packed closely, at the van der Waals radii of D3.
 
         About what dispersion adds to a crystal: what is then left of a sum's energy is small where a network's part is.
         """
-        edges = [1.1 * 2**0.5 * radius for radius in covalent_radii[1:95]]
+        edges = 0.5**0.5 * np.diagonal(reference().vdw_radii)[1:]
         cells = [edge * (np.ones((3, 3)) - np.eye(3)) for edge in edges]
         batch = CrystalBatch.from_arrays(
             [np.zeros((1, 3))] * 94, cells, [[number] for number in range(1, 95)], self.device
@@ -192,10 +205,7 @@ class D3(BatchedPotential):
         coordination = vectors.new_zeros(batch.n_atoms)
         coordination = coordination.index_add(0, pairs.first, contacts).index_add(0, pairs.second, contacts)
         if not cutoffs.sharp:
-            counts = batch.per_system(torch.nn.functional.one_hot(batch.numbers, len(self._covalent)).to(vectors))
-            density = counts / batch.volumes[:, None]
-            far = self._far_contacts.index_select(0, batch.numbers) * density.index_select(0, batch.system_idx)
-            coordination = coordination + far.sum(1)
+            coordination = coordination + self._contacts_beyond(batch)
         systems, weights = self._systems[batch.numbers], self._weights(coordination, batch.numbers)
         # C6 of each atom with every reference system, and what part of each system another atom is.
         rows = self._c6.index_select(0, systems.view(-1)).view(*systems.shape, -1)
@@ -232,6 +242,13 @@ class D3(BatchedPotential):
             return radius**6, radius**8, self.damping.s8 * ratio
         radius = self._vdw[first, second]
         return 6 * (self.damping.rs6 * radius) ** 14, 6 * radius**16, self.damping.s8 * ratio
+
+    def _contacts_beyond(self, batch: CrystalBatch) -> Tensor:
+        """[n_atoms] coordination with all that is between the cutoff and `COORDINATION_END`, spread evenly."""
+        counts = batch.per_system(torch.nn.functional.one_hot(batch.numbers, len(self._covalent)).to(batch.volumes))
+        density = counts / batch.volumes[:, None]
+        far = self._far_contacts.index_select(0, batch.numbers) * density.index_select(0, batch.system_idx)
+        return far.sum(1)
 
     def _beyond(self, batch: CrystalBatch, shares: Tensor, coefficients: Tensor) -> Tensor:
         """[n_atoms] energy with all that is beyond the cutoffs, spread evenly and undamped."""

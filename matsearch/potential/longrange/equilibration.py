@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from matsearch.potential.longrange import large
 from matsearch.potential.longrange.ewald import COULOMB, wave_vectors
@@ -18,10 +19,12 @@ from matsearch.potential.longrange.terms import LONGEST, TOLERANCE, Equilibrated
 MAX_FACTORS = 12
 """Second derivatives are computed this often at most; two suffice for what is far from a catastrophe."""
 STEPS_A_FACTOR = 8
-NEAR = 1e-4
+WORTH_IT = 3e-3
+"""Slopes (eV/e, eV/Å) from which on the second derivatives of the start are too far off."""
+NEAR = 1e-3
 """e and Å: second derivatives this near to the solution stand for those at it where they are tested."""
-LARGE = 150
-"""Atoms from which on matrices are not written out. (From 70 on that is faster, but it proves no minimum.)"""
+LARGE = 80
+"""Atoms from which on matrices are not written out, which is faster from 50 on but proves no minimum."""
 
 
 def energy(terms: Terms, charges: Tensor, shells: Tensor) -> Tensor:
@@ -31,7 +34,11 @@ def energy(terms: Terms, charges: Tensor, shells: Tensor) -> Tensor:
     shell = terms.shell * terms.mask
     core = charges * terms.mask + shell
     k, weights = wave_vectors(terms.cells, terms.integers, terms.waves)
-    waves = _waves_energy(k, weights, terms.integers, terms.fractional, core, shell, shells, terms.exponent)
+    at_atoms = (core, shell, shells, terms.exponent)
+    if any(one.requires_grad for one in at_atoms):
+        waves = _waves_energy(k, weights, terms.integers, terms.fractional, *at_atoms)
+    else:
+        waves = _WavesEnergy.apply(k, weights, terms.integers, terms.fractional, *at_atoms)
     return waves + terms.sites(charges, shells)
 
 
@@ -52,6 +59,44 @@ def _waves_energy(
     real = (damping * (core[:, None] * phases.cos() - shell[:, None] * moved.cos())).sum(2)
     imaginary = (damping * (core[:, None] * phases.sin() - shell[:, None] * moved.sin())).sum(2)
     return (weights * (real.square() + imaginary.square())).sum(1)
+
+
+class _WavesEnergy(torch.autograd.Function):
+    """`_waves_energy`, differentiable once in waves, weights and positions: a third of the work, and of the memory."""
+
+    @staticmethod
+    def forward(ctx, k, weights, integers, fractional, core, shell, shells, exponent):  # type: ignore[no-untyped-def]
+        damping = torch.exp(-0.25 * k.square().sum(2)[:, :, None] / exponent[:, None, :])
+        phases = 2 * torch.pi * integers @ fractional.mT
+        moved = phases + k @ shells.mT
+        core_waves = torch.cat([damping * phases.cos(), damping * phases.sin()], 1)
+        shell_waves = torch.cat([damping * moved.cos(), damping * moved.sin()], 1)
+        waves = torch.bmm(core_waves, core[:, :, None]) - torch.bmm(shell_waves, shell[:, :, None])
+        ctx.save_for_backward(k, weights, integers, core, shell, shells, exponent, core_waves, shell_waves, waves)
+        squares = waves[:, :, 0].square().unflatten(1, (2, -1)).sum(1)
+        return (weights * squares).sum(1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, slope):  # type: ignore[no-untyped-def]
+        k, weights, integers, core, shell, shells, exponent, core_waves, shell_waves, waves = ctx.saved_tensors
+        squares = waves[:, :, 0].square().unflatten(1, (2, -1)).sum(1)
+        real, imaginary = (
+            2 * slope[:, None, None] * weights[:, :, None] * waves.unflatten(1, (2, -1))[..., 0].mT
+        ).unbind(2)
+        # Of the phases: d exp(i phase) = i exp(i phase).
+        turned = torch.cat([imaginary, -real], 1)[:, :, None]
+        by_axis = turned * integers.repeat(1, 2, 1)
+        of_core = core[:, :, None] * torch.bmm(core_waves.mT, by_axis)
+        of_shell = shell[:, :, None] * torch.bmm(shell_waves.mT, by_axis)
+        # Of the waves themselves: by the damping, and by k.s in the phase of a shell.
+        spread = torch.bmm(core_waves, (core / exponent)[:, :, None]) - torch.bmm(
+            shell_waves, (shell / exponent)[:, :, None]
+        )
+        damped = (torch.cat([real, imaginary], 1)[:, :, None] * spread).unflatten(1, (2, -1)).sum(1)
+        moved = (turned * torch.bmm(shell_waves, shell[:, :, None] * shells)).unflatten(1, (2, -1)).sum(1)
+        of_k = -0.5 * k * damped - moved
+        return of_k, slope[:, None] * squares, None, 2 * torch.pi * (of_core - of_shell), None, None, None, None
 
 
 @torch.no_grad()
@@ -77,7 +122,7 @@ def equilibrate(terms: Terms, total_charges: Tensor, *, exact: bool = False) -> 
     factor, failed = system.factor_of_charges()
     charges = charges - system.solve(factor, slopes)
     unstable, unfinished = failed, torch.ones_like(failed)
-    for _ in range(MAX_FACTORS):
+    for first in (True, *[False] * (MAX_FACTORS - 1)):
         factor, unstable = system.factor(charges, shells)
         at = charges, shells
         before = torch.full_like(total_charges, torch.inf)
@@ -86,7 +131,8 @@ def equilibrate(terms: Terms, total_charges: Tensor, *, exact: bool = False) -> 
             left = system.largest(of_charges, of_shells)
             unfinished = ~(left < TOLERANCE)
             todo = unfinished & ~unstable
-            if not bool(todo.any()) or bool((left > 0.3 * before)[todo].any()):
+            slow = bool((left > 0.3 * before)[todo].any()) or (first and bool((left < WORTH_IT)[todo].all()))
+            if slow or not bool(todo.any()):
                 break
             before = left
             moved, step = system.unpack(system.solve(factor, system.pack(of_charges, of_shells)))

@@ -50,7 +50,7 @@ KCAL_PER_MOL = 1 / 23.060549
 """1 kcal/mol in eV."""
 LEAST_VACUUM = 5.0
 """Å that a slab in a field has to keep from its image."""
-ELEMENTS_AT_ONCE = 1e6
+ELEMENTS_AT_ONCE = 3e6
 """Entries [crystals x waves x charges and shells] that are held together."""
 SETS = {"pqeq": ("generic", "gao"), "pqeq-generic": ("generic",), "pqeq-refitted": ("generic", "refitted")}
 """Names of potentials, and the tables of `data/pqeq.toml` that they take, later ones over earlier ones."""

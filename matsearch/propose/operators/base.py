@@ -77,12 +77,14 @@ class Operator(ABC):
     Attributes:
         name: As reports show it.
         min_parents: Fewer than these are not enough.
+        takes_broken: Whether parents may be such as `check_structure` refuses.
         needs_composition: Whether it works only in a space with a given composition.
         needs_balance: Whether the crystals it makes should be neutral where an attempt can bring that about.
     """
 
     name: str
     min_parents: int = 1
+    takes_broken: bool = False
     needs_composition: bool = False
     needs_balance: bool = True
 
@@ -103,7 +105,7 @@ class Operator(ABC):
         """One try. What it makes is checked by `propose`, so it need not be valid.
 
         Args:
-            parents: At least `min_parents`, ordered and valid.
+            parents: At least `min_parents`, valid unless `takes_broken`.
             space: Which crystals are wanted.
             rng: All randomness comes from here.
         """
@@ -113,7 +115,7 @@ class Operator(ABC):
 
         One that `check_charges` finds unbalanced is kept only if no attempt was better.
         """
-        sound = [one for one in parents if check_structure(one.structure) is None]
+        sound = [one for one in parents if self.takes_broken or check_structure(one.structure) is None]
         if len(sound) < self.min_parents:
             detail = f"{self.name} takes at least {self.min_parents} valid parents, got {len(sound)}"
             return Rejection(Stage.CHECK, "no_parents", detail)

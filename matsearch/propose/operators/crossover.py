@@ -27,9 +27,9 @@ from matsearch.propose.operators.base import (
     target_counts,
 )
 from matsearch.propose.operators.compositions import cell_formula
-from matsearch.propose.operators.oxidation import is_alloy, is_balanced
+from matsearch.propose.operators.oxidation import electronegativity, is_alloy, is_balanced
 from matsearch.propose.operators.spacing import distances, reduced, shortest_vector, usual_distances
-from matsearch.propose.operators.volumes import expected_volume
+from matsearch.propose.operators.volumes import expected_volume, with_elements
 from matsearch.records import Rejection
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ N_CUTS = 6
 """Cuts in one attempt, of which the roomiest child is taken."""
 FRACTIONS = (0.3, 0.7)
 """Range of the part of the cell that comes from the first parent."""
+RENAMED = 0.5
+"""Share of attempts that take the arrangement of atoms from the second parent, but no new elements."""
 N_COMPOSITIONS = 300
 """Compositions near that of the two parts that are tried, nearest first."""
 MOST_CHANGES = 4
@@ -61,7 +63,7 @@ class Crossover(Operator):
     def attempt(self, parents: Sequence[Parent], space: Space, rng: np.random.Generator) -> Change | Rejection:
         """The roomiest of a few children of two of the parents."""
         first, second = (parents[index] for index in rng.permutation(len(parents))[:2].tolist())
-        one, other = reduced(first.structure), reduced(second.structure)
+        one, other = self._in_one_chemistry(first.structure, second.structure, space, rng)
         best: tuple[float, Structure] | None = None
         refused = refusal("no_child", "no cut gave a child")
         for _ in range(N_CUTS):
@@ -72,9 +74,20 @@ class Crossover(Operator):
                 best = child
         if best is None:
             return refused
-        names = [structure.composition.reduced_formula for structure in (one, other)]
+        names = [parent.structure.composition.reduced_formula for parent in (first, second)]
         text = f"{cell_formula(count(symbols_of(best[1])))} cut and spliced from {names[0]} and {names[1]}"
         return Change(best[1], text, (first.id, second.id))
+
+    def _in_one_chemistry(
+        self, first: Structure, second: Structure, space: Space, rng: np.random.Generator
+    ) -> tuple[Structure, Structure]:
+        """Reduced cells of both, in the elements of the target; or, half the time, the second in those of the first."""
+        if space.composition is not None:
+            target = list(target_counts(space))
+            first, second = with_likest(first, target), with_likest(second, target)
+        elif rng.random() < RENAMED:
+            second = with_likest(second, list(count(symbols_of(first))))
+        return reduced(first), reduced(second)
 
     def _child(
         self, one: Structure, other: Structure, space: Space, rng: np.random.Generator
@@ -118,6 +131,16 @@ class Crossover(Operator):
         if not counts:
             return refusal("no_atoms", "the cut left none")
         return nearest_balanced(counts, count(spliced.cut_symbols), limit)
+
+
+def with_likest(structure: Structure, elements: Sequence[str]) -> Structure:
+    """The crystal with the element of nearest electronegativity in the place of each that is not among them."""
+    renamed = {
+        symbol: min(elements, key=lambda one: abs(electronegativity(one) - electronegativity(symbol)))
+        for symbol in count(symbols_of(structure))
+        if symbol not in elements
+    }
+    return with_elements(structure, renamed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,12 +216,8 @@ def mended(
     """
     symbols, points = list(spliced.symbols), spliced.points
     alloy = is_alloy(target)
+    symbols, points = without_surplus(matrix, symbols, points, target)
     counts = count(symbols)
-    while surplus := {one for one, n in counts.items() if n > target.get(one, 0)}:
-        crowding = _room(matrix, symbols, points, alloy)
-        index = min((index for index, one in enumerate(symbols) if one in surplus), key=lambda index: crowding[index])
-        points = np.delete(points, index, axis=0)
-        counts[symbols.pop(index)] -= 1
     spare, places = list(spliced.cut_symbols), spliced.cut_points
     while missing := [one for one, n in target.items() if n > counts.get(one, 0)]:
         # Its own kind from the parts cut away; where there is none left, the place of another atom.
@@ -216,10 +235,23 @@ def mended(
         counts[names[chosen]] = counts.get(names[chosen], 0) + 1
         spare.pop(found[chosen])
         places = np.delete(places, found[chosen], axis=0)
-    return float(_room(matrix, symbols, points, alloy).min()), symbols, points
+    return float(room_of_each(matrix, symbols, points, alloy).min()), symbols, points
 
 
-def _room(matrix: np.ndarray, symbols: Sequence[str], points: np.ndarray, alloy: bool) -> np.ndarray:
+def without_surplus(
+    matrix: np.ndarray, symbols: Sequence[str], points: np.ndarray, target: Mapping[str, int]
+) -> tuple[list[str], np.ndarray]:
+    """Elements and coordinates [n, 3] after the most crowded atoms of what the target has less of were taken out."""
+    kept = list(symbols)
+    while surplus := {one for one, n in count(kept).items() if n > target.get(one, 0)}:
+        rooms = room_of_each(matrix, kept, points, is_alloy(target))
+        index = min((index for index, one in enumerate(kept) if one in surplus), key=lambda index: rooms[index])
+        kept.pop(index)
+        points = np.delete(points, index, axis=0)
+    return kept, points
+
+
+def room_of_each(matrix: np.ndarray, symbols: Sequence[str], points: np.ndarray, alloy: bool) -> np.ndarray:
     """[n] shortest distance of each atom to another or to its own image, in usual distances."""
     lengths = distances(matrix, points, points)
     np.fill_diagonal(lengths, shortest_vector(matrix))

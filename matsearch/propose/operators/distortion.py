@@ -10,6 +10,7 @@ import numpy as np
 
 from matsearch.propose.operators.base import Change, Operator, Parent, most_atoms, symbols_of
 from matsearch.propose.operators.orbits import Orbits, to_orbits
+from matsearch.propose.operators.substitution import with_target
 from matsearch.records import Rejection
 
 if TYPE_CHECKING:
@@ -40,15 +41,18 @@ class Distort(Operator):
     def attempt(self, parents: Sequence[Parent], space: Space, rng: np.random.Generator) -> Change | Rejection:
         """One distortion of one of the parents."""
         parent = parents[int(rng.integers(len(parents)))]
+        structure = with_target(parent.structure, space, rng)
+        if isinstance(structure, Rejection):
+            return structure
         size = float(rng.uniform(*MOVES))
         if rng.random() < KEPT_SYMMETRY:
-            orbits = to_orbits(parent.structure)
+            orbits = to_orbits(structure)
             if orbits is not None and np.abs(orbits.projectors()).max() > 1e-3:
                 made = self._within_symmetry(orbits, size, rng)
                 if made is not None:
                     text = f"cell strained, atoms moved by {size:.2f} Å, space group {orbits.number} kept"
                     return Change(made, text, (parent.id,))
-        structure, where = parent.structure, ""
+        where = ""
         limit = most_atoms(space)
         if rng.random() < DOUBLED and (limit is None or 2 * len(structure) <= limit):
             structure, where = doubled(structure, rng), " in a doubled cell"

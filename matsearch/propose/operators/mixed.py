@@ -50,6 +50,13 @@ class Mutate(_OneOf):
     weights = {Substitute: 0.5, Vacancy: 0.2, Distort: 0.1, WyckoffEdit: 0.1, Prototype: 0.1}  # noqa: RUF012
 
 
+class Optimise(_OneOf):
+    """Follows up what is good already: its structure with other elements, its elements in other structures."""
+
+    name = "optimise"
+    weights = {Substitute: 0.5, Prototype: 0.2, Vacancy: 0.15, Crossover: 0.15}  # noqa: RUF012
+
+
 class Predict(_OneOf):
     """Crystals of a given composition: known structure types, random ones, and whatever parents lead to."""
 

@@ -26,16 +26,23 @@ CONTRAST = 0.7
 _IMAGES = np.array(list(product((-1, 0, 1), repeat=3)), dtype=float)
 
 
-def distances(matrix: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """[n, m] Å from points [n, 3] to the nearest image of points [m, 3], all fractional.
+def offsets(matrix: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """[n, m, 3] Å from the nearest image of points [m, 3] to points [n, 3], all fractional.
 
     Neighbouring cells alone are looked at, which is exact for the short distances of a reduced cell.
     """
-    offsets = first[:, None, :] - second[None, :, :]
-    offsets -= np.round(offsets)
-    vectors = (offsets[:, :, None, :] + _IMAGES) @ matrix
-    nearest: np.ndarray = np.sqrt((vectors**2).sum(axis=-1).min(axis=-1))
-    return nearest
+    between = first[:, None, :] - second[None, :, :]
+    between -= np.round(between)
+    vectors = (between[:, :, None, :] + _IMAGES) @ matrix
+    nearest = (vectors**2).sum(axis=-1).argmin(axis=-1)
+    found: np.ndarray = np.take_along_axis(vectors, nearest[:, :, None, None], axis=2)[:, :, 0, :]
+    return found
+
+
+def distances(matrix: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """[n, m] Å: the lengths of `offsets`."""
+    lengths: np.ndarray = np.sqrt((offsets(matrix, first, second) ** 2).sum(axis=-1))
+    return lengths
 
 
 def shortest_vector(matrix: np.ndarray) -> float:

@@ -29,6 +29,7 @@ from matsearch.records import Rejection
 
 if TYPE_CHECKING:
     import numpy as np
+    from pymatgen.core import Structure
 
     from matsearch.propose.proposer import Space
 
@@ -190,6 +191,21 @@ def assign(
     shares = np.exp(-(costs - costs.min()).astype(float))
     way = ways[int(rng.choice(len(ways), p=shares / shares.sum()))]
     return {a: b for a, b in zip(old, way, strict=True) if a != b}
+
+
+def with_target(structure: Structure, space: Space, rng: np.random.Generator) -> Structure | Rejection:
+    """A parent as it is, or with the elements of a given composition on its sites if it has others.
+
+    A rejection where its stoichiometry is another one.
+    """
+    if space.composition is None:
+        return structure
+    counts, target = count(symbols_of(structure)), target_counts(space)
+    n, wanted = sum(counts.values()), sum(target.values())
+    if all(counts.get(symbol, 0) * wanted == k * n for symbol, k in target.items()):
+        return structure
+    renamed = assign(counts, target, rng)
+    return renamed if isinstance(renamed, Rejection) else with_elements(structure, renamed)
 
 
 def describe(renamed: Mapping[str, str]) -> str:

@@ -16,6 +16,7 @@ from matsearch.propose.operators.distortion import doubled
 from matsearch.propose.operators.orbits import Orbits, primitive_images, to_orbits, to_primitive
 from matsearch.propose.operators.oxidation import is_alloy, is_balanced
 from matsearch.propose.operators.spacing import distances, reduced, room_of, usual_distances
+from matsearch.propose.operators.substitution import with_target
 from matsearch.propose.operators.volumes import expected_volume
 from matsearch.records import Rejection
 
@@ -51,18 +52,21 @@ class Vacancy(Operator):
     def attempt(self, parents: Sequence[Parent], space: Space, rng: np.random.Generator) -> Change | Rejection:
         """One defect in one of the parents."""
         parent = parents[int(rng.integers(len(parents)))]
+        structure = with_target(parent.structure, space, rng)
+        if isinstance(structure, Rejection):
+            return structure
         limit = most_atoms(space)
-        n_most = limit if limit is not None else 10 * len(parent.structure)
-        orbits = to_orbits(parent.structure) if rng.random() < 0.5 else None
+        n_most = limit if limit is not None else 10 * len(structure)
+        is_full = len(structure) >= n_most
+        orbits = to_orbits(structure) if rng.random() < 0.5 else None
         if orbits is None:
-            structure = parent.structure
             is_small = len(structure) < SMALL or rng.random() < DOUBLED
             if is_small and 2 * len(structure) <= n_most:
                 structure = doubled(structure, rng)
             orbits = as_orbits(structure)
         if space.composition is not None:
             made = self._move(orbits, rng)
-        elif rng.random() < 0.5 or len(parent.structure) >= n_most:
+        elif rng.random() < 0.5 or is_full:
             made = self._take_out(orbits, rng)
         else:
             made = self._put_in(orbits, space, n_most, rng)

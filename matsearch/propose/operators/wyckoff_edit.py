@@ -14,6 +14,7 @@ from matsearch.propose.operators.base import Change, Operator, Parent, refusal
 from matsearch.propose.operators.orbits import Orbits, primitive_images, to_orbits
 from matsearch.propose.operators.oxidation import is_alloy
 from matsearch.propose.operators.spacing import room_of
+from matsearch.propose.operators.substitution import with_target
 from matsearch.records import Rejection
 
 if TYPE_CHECKING:
@@ -33,10 +34,13 @@ class WyckoffEdit(Operator):
     name = "wyckoff"
     needs_balance = False
 
-    def attempt(self, parents: Sequence[Parent], space: Space, rng: np.random.Generator) -> Change | Rejection:  # noqa: ARG002 - nothing here leads outside the space
+    def attempt(self, parents: Sequence[Parent], space: Space, rng: np.random.Generator) -> Change | Rejection:
         """One edit of one of the parents."""
         parent = parents[int(rng.integers(len(parents)))]
-        orbits = to_orbits(parent.structure)
+        structure = with_target(parent.structure, space, rng)
+        if isinstance(structure, Rejection):
+            return structure
+        orbits = to_orbits(structure)
         if orbits is None:
             return refusal("no_symmetry", "no space group was found for the parent")
         try:

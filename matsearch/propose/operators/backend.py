@@ -1,0 +1,121 @@
+"""Operators in the place of an LLM: the same campaign, store and report, so that the two can be compared or mixed.
+
+A prompt is one line of JSON: the operator, its parents and the space. The reply is the crystal as JSON, behind a line
+that says what was changed; or a line that says why there is none.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from matsearch.crystal.text import from_json, to_json
+from matsearch.errors import BackendRequestError
+from matsearch.llm.base import Backend, SamplingOptions
+from matsearch.propose.operators.base import Parent, Proposal
+from matsearch.records import Completion, Prompt
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+    from matsearch.propose.operators.pool import Pool
+    from matsearch.propose.space import Space
+
+OPERATOR_OF = {"repair": "mutate"}
+"""Operators whose prompt has no twin of its own: a crystal that failed is changed like any other."""
+
+
+def request_text(operator: str, parents: Sequence[tuple[int, Structure]], space: Space) -> str:
+    """The prompt.
+
+    Args:
+        operator: Its name.
+        parents: Candidate ids and crystals.
+        space: Which crystals are wanted.
+    """
+    shown = [{"id": number, "structure": json.loads(to_json(structure))} for number, structure in parents]
+    wanted = {
+        "elements": sorted(space.elements) if space.elements else None,
+        "max_atoms": space.max_atoms,
+        "composition": space.composition,
+    }
+    request = {"operator": OPERATOR_OF.get(operator, operator), "parents": shown, "space": wanted}
+    return json.dumps(request, separators=(",", ":"))
+
+
+class OperatorsBackend(Backend):
+    """Writes crystals by `matsearch.propose.operators`; free of charge, and the same for the same seed."""
+
+    name: ClassVar[str] = "operators"
+    style: ClassVar[Literal["chat", "compact", "operators"]] = "operators"
+    chunk = 16
+
+    def __init__(self, model: str, options: SamplingOptions) -> None:
+        if model != "default":
+            raise BackendRequestError(f'[llm] model {model!r} of backend "operators": there is one alone, "default"')
+        super().__init__(model, options)
+        self._pools: dict[str | None, Pool] = {}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Name and version: operators have no temperature."""
+        from importlib.metadata import version
+
+        return {"backend": self.name, "model": self.model, "version": version("matsearch")}
+
+    def complete(self, prompts: Sequence[Prompt]) -> list[Completion]:
+        """One crystal for each prompt, in order; by the prompt's own seed."""
+        return [self._complete(prompt) for prompt in prompts]
+
+    def _complete(self, prompt: Prompt) -> Completion:
+        import numpy as np
+
+        start = time.monotonic()
+        try:
+            request = json.loads(prompt.user)
+            operator, given, wanted = (request[key] for key in ("operator", "parents", "space"))
+        except (ValueError, KeyError, TypeError) as err:
+            raise BackendRequestError(
+                f'backend "operators" reads what campaigns ask operators, not {prompt.user[:60]!r}'
+            ) from err
+        parents = [Parent(from_json(json.dumps(one["structure"])), one["id"]) for one in given]
+        space = _space(wanted)
+        made = self._operator(operator, space).propose(parents, space, np.random.default_rng(prompt.seed))
+        text = (
+            f"{made.change}; from {', '.join(map(str, made.parents)) or 'nothing'}\n{to_json(made.structure)}"
+            if isinstance(made, Proposal)
+            else f"no crystal: {made.reason}: {made.detail}"
+        )
+        return Completion(text=text, model=self.name, seconds=time.monotonic() - start)
+
+    def _operator(self, name: str, space: Space) -> Any:
+        from matsearch.propose.operators import load_operator
+
+        return load_operator(name, self._pool(space.composition))
+
+    def _pool(self, composition: str | None) -> Pool:
+        """Known phases; without those of a composition to predict, which would only be looked up."""
+        if composition not in self._pools:
+            from pymatgen.core import Composition
+
+            from matsearch.propose.operators.pool import Pool
+
+            hidden = () if composition is None else self._reference.known(Composition(composition).reduced_formula)
+            self._pools[composition] = Pool(self._reference, hidden)
+        return self._pools[composition]
+
+    @cached_property
+    def _reference(self) -> Any:
+        from matsearch.reference.known import load_reference
+
+        return load_reference("chgnet-0.3.0")
+
+
+def _space(wanted: Mapping[str, Any]) -> Space:
+    from matsearch.propose.space import Space
+
+    elements = wanted["elements"]
+    return Space(frozenset(elements) if elements else None, wanted["max_atoms"], wanted["composition"])
