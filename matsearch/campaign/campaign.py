@@ -162,7 +162,7 @@ class Campaign:
     def _continue(self, store: RunStore, parts: Parts, progress: Progress, stopping: threading.Event) -> None:
         store.set_meta("config", json.dumps(self.config.plain()))  # budgets and time-outs may have changed
         described = [{"name": one.name, "unit": one.unit, "direction": one.direction} for one in parts.objectives]
-        directions = {goal.name: goal.direction for goal in parts.goals}
+        directions = {goal.name: goal.better for goal in parts.goals}
         described = [{**one, "direction": directions.get(one["name"], one["direction"])} for one in described]
         store.set_meta("objectives", json.dumps(described))
         if store.meta.get("reference_hash", now := parts.reference_hash()) != now:

@@ -8,8 +8,9 @@ import pytest
 
 from matsearch.crystal.representations import REPRESENTATIONS
 from matsearch.errors import ConfigError
-from matsearch.propose.proposer import Proposer, Space
+from matsearch.propose.proposer import Proposer
 from matsearch.propose.shown import Remembered, Shown
+from matsearch.propose.space import Space
 from matsearch.propose.templates import VARIABLES, Templates, render, templates_folder
 from matsearch.records import Parents, Score
 from matsearch.search.settings import Operator
