@@ -29,10 +29,8 @@ from matsearch.potential.batch import CrystalBatch
 from matsearch.potential.batched import _batches
 from matsearch.potential.device import torch_device
 from matsearch.potential.longrange.d3_parameters import BOHR, HARTREE
-from matsearch.potential.longrange.dispersion import D3, Cutoffs
+from matsearch.potential.longrange.dispersion import D3, DFTD3, Cutoffs
 from matsearch.reference import load_reference
-
-CUSTOMARY = Cutoffs(pairs=60 * BOHR, coordination=40 * BOHR, triples=7.5, sharp=True)
 
 
 def phases(n, seed):
@@ -73,7 +71,7 @@ def print_costs(chosen, device):
         "d3(pbe,bj)": load_potential("d3(pbe,bj)", str(device)),
         "d3(pbe,zero)": load_potential("d3(pbe,zero)", str(device)),
         "d3(pbe,bj,atm)": load_potential("d3(pbe,bj,atm)", str(device)),
-        "d3(pbe,bj) to 60 Bohr": D3("pbe", "bj", device, cutoffs=CUSTOMARY),
+        "d3(pbe,bj) to 60 Bohr": D3("pbe", "bj", device, cutoffs=DFTD3),
     }
     print(f"{len(chosen)} crystals, {sum(map(len, chosen))} atoms, batches of up to {n_atoms} atoms, on {device}")
     beside = seconds(network, together, device), seconds(network, alone, device)
@@ -111,7 +109,7 @@ def print_deviations(chosen):
     print("\nmeV/atom from the full sums of dftd3, d3(pbe,bj):              mean    largest")
     for text, cutoffs in (
         ("pairs, with the cutoffs used", None),
-        ("pairs, to 60 Bohr as dftd3 cuts them off", CUSTOMARY),
+        ("pairs, to 60 Bohr as dftd3 cuts them off", DFTD3),
         ("pairs, to 16 Å and nothing beyond", Cutoffs(sharp=True)),
     ):
         off = 1e3 * np.abs(energies(chosen, False, cutoffs) - full)

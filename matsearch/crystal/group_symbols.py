@@ -11,7 +11,7 @@ _OLD = {"Abm2": 39, "Aba2": 41, "Cmca": 64, "Cmma": 67, "Ccca": 68}
 _OVERLINE = re.compile(r"\\(?:bar|overline)\s*\{?\s*([1-6])\s*\}?|([1-6])[\u0304\u0305]")
 _SUBSCRIPTS = str.maketrans("\u2081\u2082\u2083\u2084\u2085", "12345")
 # `P2_1/c`, `F m -3 m :2` and `R-3m:H` name the same settings as the table does.
-_DECORATION = re.compile(r"[\s_${}*]|:2?[hH]?\Z")
+_DECORATION = re.compile(r"[\s_${}*\\]|:2?[hH]?\Z")
 
 
 @cache

@@ -18,28 +18,33 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from matsearch.crystal.group_symbols import space_group_number, standard_symbol
+from matsearch.crystal.group_symbols import standard_symbol
 from matsearch.crystal.prototype import NEEDLE
 from matsearch.crystal.space_groups import space_group
 from matsearch.crystal.tokens import (
     TextError,
     build,
     count_formula,
-    is_coordinate,
-    is_number,
     ordered_symbols,
     parameter_matrix,
     quoted,
-    read_coordinate,
-    read_number,
-    require_element,
 )
 from matsearch.crystal.wyckoff import conventional_parameters, free_parameters
+from matsearch.crystal.wyckoff_lines import (
+    PARAMETERS,
+    Orbit,
+    line_kind,
+    plain_line,
+    read_cell,
+    read_group,
+    read_orbit,
+    split_lines,
+    stated_formula,
+)
 from matsearch.crystal.wyckoff_positions import WyckoffPosition, wyckoff_letter, wyckoff_positions
 
 if TYPE_CHECKING:
@@ -51,44 +56,6 @@ MAX_ATOMS = 10_000
 """More atoms of the conventional cell than any crystal in a reply has."""
 
 _AGREE = 2e-3  # fractional; coordinates stated beyond the free ones are often rounded to three decimals
-_PARAMETERS = ("a", "b", "c", "alpha", "beta", "gamma")
-_GREEK = {"α": "alpha", "β": "beta", "γ": "gamma"}
-
-_MAX_LINE = 160
-_MARKUP = re.compile(r"[*`]+|(?:(?<=\s)|\A)(?:#(?![ ]?[0-9])|!|//).*\Z")
-_BULLET = re.compile(r"\A\s*(?:[-+\u2022]|[0-9]{1,3}[.)])\s+")
-_GROUP = re.compile(
-    r"\b(?:space[ _-]?group(?:[ ](?:number|symbol|type))?|S\.?G\.?)[ ]?[\"']?\s*[:=]?\s*[\"']?([^\s\"'].{0,60})\Z", re.I
-)
-_NO = r"(?:no\.?|nr\.?|number|#)\s*"
-_NUMBER_FIRST = re.compile(rf"(?:{_NO})?([0-9]{{1,3}})(?![0-9/_.])\s*[-,:;(]*\s*(.*)\Z", re.I)
-_NUMBER_LAST = re.compile(rf"(.*?)\s*(?:[(\[,;]\s*(?:{_NO})?|{_NO})([0-9]{{1,3}})\s*[)\]]*\Z", re.I)
-_SYMBOL = re.compile(r"\$?[PABCIFR][\s_]?[-0-9a-en/m_\s{}\\$:hHRSZ\u0304\u0305\u2080-\u2089overlinbar]{1,30}\Z")
-_CELL_HEADING = re.compile(
-    r"\s*(?:(?:unit[ ]?cell|cell|lattice)(?:[ ](?:parameters?|constants?))?|lengths?|angles?)\s*"
-    r"(?:\([^)]{0,30}\))?\s*[:=]?\s*",
-    re.I,
-)
-_NAME = r"(?:\\?(?:alpha|beta|gamma)|[abc\u03b1\u03b2\u03b3])"
-_PARAMETER = re.compile(
-    rf"((?:{_NAME}\s*[=:]\s*)+)([-+.\w()]+?)\s*(?:\u00c5|\u212b|A|[Aa]ngstroms?|\u00b0|deg(?:rees?)?)?(?:[\s,;]+(?:and\s+)?|\Z)"
-)
-_ORBIT = re.compile(
-    r"\s*([A-Z][a-z]?)[0-9]{0,3}(?:[1-9]?[+-]|[+-][1-9])?(?:\s*[:,(=-]\s*|\s+)(?:(?:at|on|in)\s+)?(?:Wyckoff\s+)?"
-    r"(?:(?:position|site)\s+)?\(?([0-9]{1,3})[ ]?([a-zA-Z])(?![a-zA-Z0-9])\)?[\s:,;]*(.*)\Z"
-)
-_COORDINATE = re.compile(r"\(?([xyz])\s*[=:]\s*([^\s,;()=]+(?:\([0-9]+\))?)[\s,;)]*")
-# A heading, or the rule and the head of a table.
-_NOTE = re.compile(
-    r"\s*(?:[A-Za-z][^:=]{0,60}:|[-:\s|+]*|(?:orbits?|sites?|atoms?|lattice|cell)|(?:element|atom|species|site|label)\b[^0-9]{0,80})\s*\Z",
-    re.I,
-)
-_FORMULA = re.compile(r"(?i:(?:chemical[ ])?(?:formula|composition))\s*[:=]?\s*((?:[A-Z][a-z]?[0-9]{0,4}\s?){1,20})\Z")
-# The position before its element: `4a Na`.
-_SWAPPED = re.compile(r"([0-9]{1,3}[a-zA])\s*[:,(=-]?\s+\(?([A-Z][a-z]?[0-9]{0,3})(?![a-z])\)?")
-_UNCERTAINTY = re.compile(r"\([0-9]+\)\Z")
-
-LineKind = Literal["group", "cell", "orbit", "note", "other"]
 
 
 def to_wyckoff_text(structure: Structure) -> str:
@@ -155,7 +122,7 @@ def _orbits(number: int, points: np.ndarray, kinds: np.ndarray) -> list[tuple[in
 def _free(number: int) -> tuple[str, ...]:
     """Names of the cell parameters that the crystal system leaves free."""
     if number <= 2:
-        return _PARAMETERS
+        return PARAMETERS
     if number <= 15:
         return ("a", "b", "c", "beta")
     if number <= 74:
@@ -164,35 +131,6 @@ def _free(number: int) -> tuple[str, ...]:
 
 
 # ---- Reading
-
-
-@dataclass(frozen=True)
-class _Orbit:
-    """One orbit as written: the position with its multiplicity, and named coordinates or a row of them."""
-
-    element: str
-    multiplicity: int
-    letter: str
-    named: Mapping[str, float]
-    row: tuple[float, ...]
-
-    @property
-    def label(self) -> str:
-        return f"{self.element} {self.multiplicity}{self.letter}"
-
-
-def line_kind(line: str) -> LineKind:
-    """What a line could be in such a text; blank lines and headings are notes."""
-    if len(line) > _MAX_LINE:
-        return "other"
-    line = _plain(line)
-    if _stated_group(line) is not None:
-        return "group"
-    if _ORBIT.match(line):
-        return "orbit"
-    if _assignments(line):
-        return "cell"
-    return "note" if _NOTE.match(line) or _FORMULA.match(line) else "other"
 
 
 def from_wyckoff_text(text: str) -> Structure:
@@ -209,24 +147,24 @@ def from_wyckoff_text(text: str) -> Structure:
     """
     number: int | None = None
     cell: dict[str, float] = {}
-    orbits: list[_Orbit] = []
+    orbits: list[Orbit] = []
     formula = ""
-    for at, raw in enumerate(text.splitlines(), start=1):
-        line, kind = _plain(raw), line_kind(raw)
+    for at, raw in enumerate(split_lines(text), start=1):
+        line, kind = plain_line(raw), line_kind(raw)
         if kind == "group":
-            stated = _read_group(line)
+            stated = read_group(line)
             if number not in (None, stated):
                 raise TextError("bad_wyckoff", f"line {at}: space group {number} before, {stated} here")
             number = stated
         elif kind == "cell":
-            for name, value in _read_cell(line, at).items():
+            for name, value in read_cell(line, at).items():
                 if abs(cell.setdefault(name, value) - value) > 1e-6:
                     raise TextError("bad_wyckoff", f"line {at}: {name} = {cell[name]:g} before, {value:g} here")
         elif kind == "orbit":
-            orbits.append(_read_orbit(line, at))
-        elif found := _FORMULA.match(line):
-            formula = found[1]
-        elif kind == "other":
+            orbits.append(read_orbit(line, at))
+        elif kind == "note":
+            formula = stated_formula(line) or formula
+        else:
             raise TextError("bad_wyckoff", f"line {at}: expected a parameter or an orbit, got {quoted(raw.strip())}")
     if number is None:
         raise TextError("bad_wyckoff", "no space group")
@@ -246,90 +184,7 @@ def _check_formula(formula: str, species: list[str]) -> None:
     found = Counter(species)
     total = sum(stated.values())
     if stated and any(stated.get(each, 0) * len(species) != found[each] * total for each in {*stated, *found}):
-        raise TextError(
-            "count_mismatch", f"formula {quoted(formula.strip())}, but the orbits give {count_formula(species)}"
-        )
-
-
-def _plain(line: str) -> str:
-    """A line without markup, bullet and comment; a row of a table becomes one of blanks."""
-    line = _MARKUP.sub("", line).replace("|", " ")
-    return _SWAPPED.sub(r"\2 \1", _BULLET.sub("", line, count=1).strip(), count=1)
-
-
-def _stated_group(line: str) -> tuple[int | None, str | None] | None:
-    """Number and symbol of a line that states a space group; None for any other."""
-    found = _GROUP.search(line)
-    if not found:
-        return None
-    rest = found[1].strip(" .,;:\"'")
-    if first := _NUMBER_FIRST.match(rest):
-        number, symbol = int(first[1]), first[2]
-    elif last := _NUMBER_LAST.match(rest):
-        number, symbol = int(last[2]), last[1]
-    else:
-        symbol = rest.strip(" ()[]")
-        return (None, symbol) if _SYMBOL.match(symbol) else None
-    symbol = symbol.strip(" ()[],;:\"'")
-    # Words beside the number (`225, cubic`) say nothing that could be checked.
-    return number, symbol if _SYMBOL.match(symbol) else None
-
-
-def _read_group(line: str) -> int:
-    stated = _stated_group(line)
-    assert stated is not None
-    number, symbol = stated
-    named = None if symbol is None else space_group_number(symbol)
-    if symbol is not None and named is None:
-        raise TextError("bad_wyckoff", f"{quoted(symbol)} is no space group in its standard setting")
-    if number is not None and named not in (None, number):
-        raise TextError("bad_wyckoff", f"space group {number} is not {quoted(symbol)}, which is {named}")
-    found = named if number is None else number
-    if found is None or not 1 <= found <= 230:
-        raise TextError("bad_wyckoff", f"expected a space group from 1 to 230, got {found}")
-    return found
-
-
-def _assignments(line: str) -> list[tuple[list[str], str]]:
-    """Names and number of each `a = b = 4.59`; nothing where the line holds anything else."""
-    heading = _CELL_HEADING.match(line)
-    at = heading.end() if heading and heading[0].strip() else 0
-    found = []
-    while at < len(line):
-        piece = _PARAMETER.match(line, at)
-        value = _UNCERTAINTY.sub("", piece[2]) if piece else ""
-        if piece is None or not is_number(value):
-            return []
-        names = [name.strip(" \\\t") for name in re.split("[=:]", piece[1])[:-1]]
-        found.append(([_GREEK.get(name, name) for name in names], value))
-        at = piece.end()
-    return found
-
-
-def _read_cell(line: str, at: int) -> dict[str, float]:
-    return {
-        name: read_number(value, f"line {at}", "bad_wyckoff") for names, value in _assignments(line) for name in names
-    }
-
-
-def _read_orbit(line: str, at: int) -> _Orbit:
-    found = _ORBIT.match(line)
-    assert found is not None
-    symbol, multiplicity, letter, rest = found.groups()
-    element = require_element(symbol, f"line {at}")
-    rest = re.sub(r"(?:(?<=\s)|\A)[-\u2014](?=\s|\Z)", " ", rest).strip()  # empty cells of a table
-    named: dict[str, float] = {}
-    end = 0
-    while piece := _COORDINATE.match(rest, end):
-        if piece[1] in named:
-            raise TextError("bad_wyckoff", f"line {at}: {piece[1]} is stated twice")
-        named[piece[1]] = read_coordinate(_UNCERTAINTY.sub("", piece[2]), f"line {at}", "bad_wyckoff")
-        end = piece.end()
-    row = () if end else tuple(re.sub(r"[(),;\[\]]", " ", rest).split())
-    if rest[end:] and not (row and len(row) <= 3 and all(map(is_coordinate, row))):
-        raise TextError("bad_wyckoff", f"line {at}: expected coordinates such as x=0.25, got {quoted(rest[end:])}")
-    numbers = tuple(read_coordinate(value, f"line {at}", "bad_wyckoff") for value in row)
-    return _Orbit(element, int(multiplicity), letter, named, numbers)
+        raise TextError("count_mismatch", f"formula {quoted(formula)}, but the orbits give {count_formula(species)}")
 
 
 def _lattice(number: int, cell: Mapping[str, float]) -> np.ndarray:
@@ -340,13 +195,13 @@ def _lattice(number: int, cell: Mapping[str, float]) -> np.ndarray:
     free = [cell[name] for name in _free(number)]
     n_lengths = sum(len(name) == 1 for name in _free(number))
     parameters = conventional_parameters(number, free[:n_lengths], free[n_lengths:])
-    for name, value in zip(_PARAMETERS, parameters, strict=True):
+    for name, value in zip(PARAMETERS, parameters, strict=True):
         if abs(cell.get(name, value) - value) > 1e-3 * abs(value):
             raise TextError("bad_wyckoff", f"space group {number} makes {name} = {value:g}, but it is {cell[name]:g}")
     return parameter_matrix(parameters, "bad_wyckoff")
 
 
-def _expanded(number: int, lattice: np.ndarray, orbits: list[_Orbit]) -> Structure:
+def _expanded(number: int, lattice: np.ndarray, orbits: list[Orbit]) -> Structure:
     """The primitive cell with all atoms of the orbits."""
     group = space_group(number)
     known = wyckoff_positions(number)
@@ -386,7 +241,7 @@ def _expanded(number: int, lattice: np.ndarray, orbits: list[_Orbit]) -> Structu
     return build(group.primitive @ lattice, species, np.array(points))
 
 
-def _free_values(number: int, position: WyckoffPosition, orbit: _Orbit) -> np.ndarray:
+def _free_values(number: int, position: WyckoffPosition, orbit: Orbit) -> np.ndarray:
     """Free coordinates of an orbit, whichever way they are written."""
     names = ["xyz"[axis] for axis in position.free]
     named = dict(orbit.named)

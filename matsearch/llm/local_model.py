@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from matsearch.errors import BackendRequestError, BackendUnavailableError
 
 
@@ -82,4 +84,5 @@ def quiet() -> Iterator[None]:
 
 def first_line(err: BaseException) -> str:
     """What an error says, in one line."""
-    return (str(err).strip().splitlines() or [type(err).__name__])[0][:300]
+    text = err.errors()[0]["msg"] if isinstance(err, ValidationError) else str(err)
+    return (text.strip().splitlines() or [type(err).__name__])[0][:300]

@@ -236,8 +236,8 @@ class OpenAIBackend(Backend):
             variable = self.options.api_key_env
             advice = f"check the key in {variable}" if self._key else f"put a valid key into {variable}"
             return Failure(reason, advice, BackendAuthError)
-        if answer.status == 429:
-            return self._rate_limited(answer, reason)
+        if answer.status in (402, 429):
+            return self._limited(answer, reason)
         if answer.status >= 500 or answer.status in (408, 409, 425):
             advice = "run again when the endpoint works"
             return Failure(reason, advice, retries=self.options.max_retries, wait=answer.retry_after)
@@ -279,10 +279,10 @@ class OpenAIBackend(Backend):
         retries = min(self.options.max_retries, BAD_REPLY_RETRIES)
         return Failure(reason, advice, retries=retries, completion=self._keyless(undecodable_completion(answer.body)))
 
-    def _rate_limited(self, answer: Answer, reason: str) -> Failure:
+    def _limited(self, answer: Answer, reason: str) -> Failure:
         retries = self.options.max_retries
         advice = "run again later, or slow it down with [llm] options.requests_per_minute or .concurrency"
-        if error_field(answer.body, "code") == "insufficient_quota":  # waiting does not help
+        if answer.status == 402 or error_field(answer.body, "code") == "insufficient_quota":  # waiting does not help
             retries, advice = 0, "top up the account"
         elif answer.retry_after is not None and answer.retry_after > MAX_RETRY_AFTER:
             advice = f"it asks to wait {answer.retry_after:.0f} s: run again then"

@@ -19,7 +19,7 @@ from pydantic import Field, PositiveInt
 from matsearch.errors import BackendRequestError, ConfigError
 from matsearch.llm.base import Backend, SamplingOptions
 from matsearch.llm.decoding import storable
-from matsearch.llm.local_model import check_configuration, find_model, first_line, loading
+from matsearch.llm.local_model import check_configuration, find_model, first_line, quiet
 from matsearch.records import Completion, Prompt, Usage
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class VLLMBackend(Backend):
     """A chat model by local path or hub id, loaded at the first call.
 
     Raises:
-        ConfigError: vLLM is not installed.
+        ConfigError: vLLM is not installed, or an argument of the engine is not for the options.
         BackendRequestError: A path without a model.
     """
 
@@ -85,6 +85,12 @@ class VLLMBackend(Backend):
                 'pip install -c constraints-vllm.txt "matsearch[vllm]"; or serve the model and use backend "openai"'
             )
         self._options = VLLMOptions.model_validate(options.model_dump())
+        if taken := self._options.engine.keys() & {"model", "hf_token"}:
+            # What stands in the options is stored with every reply.
+            raise ConfigError(
+                f"[llm] options.engine of backend 'vllm' must not hold {', '.join(sorted(taken))}: the model stands in "
+                "[llm] model, a token of the hub goes into the environment variable HF_TOKEN"
+            )
         self._source = find_model(self.name, model)
         self._llm: LLM | None = None
         self._takes_schemas = True
@@ -132,12 +138,14 @@ class VLLMBackend(Backend):
         if self._llm is None:
             for name, value in ENVIRONMENT.items():
                 os.environ.setdefault(name, value)
+            check_configuration(self._source)
             from vllm import LLM
 
             try:
-                with loading(self._source):
+                with quiet():
                     self._llm = LLM(model=self._source, **{**ENGINE, **self._options.engine})
-            except (RuntimeError, AssertionError, ImportError) as err:  # no GPU, too little memory, a broken install
+            # No GPU, too little memory, a model or an argument that it does not know, an install that does not fit.
+            except (RuntimeError, ValueError, TypeError, OSError, AssertionError, ImportError) as err:
                 raise BackendRequestError(
                     f"[llm] vLLM cannot run model {self.model!r}: {first_line(err)}; see [llm] options.engine"
                 ) from err

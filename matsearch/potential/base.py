@@ -25,6 +25,7 @@ POTENTIALS = {
     "pqeq-generic": "matsearch.potential.longrange.pqeq:pqeq_generic",
     "pqeq-refitted": "matsearch.potential.longrange.pqeq:pqeq_refitted",
     "pqeq-taper": "matsearch.potential.longrange.taper:pqeq_taper",
+    "pqeq-published": "matsearch.potential.longrange.taper:pqeq_published",
     "sevennet-0": "matsearch.potential.adapters.sevennet:sevennet_0",
 }
 FROM_FILE = {"mace": "matsearch.potential.adapters.mace:mace"}

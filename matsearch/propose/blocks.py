@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Literal
 
 from matsearch.crystal.tokens import is_coordinate, labelled_element, row_tokens
-from matsearch.crystal.wyckoff_text import line_kind
+from matsearch.crystal.wyckoff_lines import line_kind, split_lines
 
 Kind = Literal["poscar", "cif", "wyckoff", "compact"]
 
@@ -68,6 +68,10 @@ def find_blocks(text: str) -> list[Block]:
     """Crystals of a text in order, each once."""
     if "<" in text:
         text = _TAG.sub("", text)
+    if ";" in text:
+        text = "\n".join(
+            piece for line in text.splitlines() for piece in (split_lines(line) if _GROUP.search(line) else [line])
+        )
     lines = [line[_MARKUP.match(line).end() :].rstrip(" \t\r`") for line in text.splitlines()]  # type: ignore[union-attr]
     return _Finder(lines).find()
 
@@ -239,19 +243,21 @@ class _Finder:
             return None
         last = at + 1
         n_strange = n_orbits = 0
+        is_parted = False
         for end in range(at + 1, len(self.lines)):
             line, kind = self.lines[end], line_kind(self.lines[end])
             if kind == "group":
                 break
             if kind == "orbit" or _is_garbled_orbit(line, after_blank=not self.lines[end - 1]):
                 # With what stands before it, even where that is strange: a crystal must not lose an orbit unseen.
-                last, n_strange = end + 1, 0
+                last, n_strange, is_parted = end + 1, 0, False
                 n_orbits += kind == "orbit"
             elif kind == "cell" and not n_strange:
                 last = end + 1
             elif kind != "note":
                 n_strange += 1
-                if n_strange > 2:
+                is_parted = is_parted or not self.lines[end - 1]
+                if n_strange > 2 and is_parted:
                     break
         return last if n_orbits else None
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from matsearch.crystal.text import TextError, from_cif, from_mapping, from_poscar
-from matsearch.crystal.wyckoff_text import from_wyckoff_text, line_kind
+from matsearch.crystal.wyckoff_lines import line_kind
+from matsearch.crystal.wyckoff_text import from_wyckoff_text
 from matsearch.propose.blocks import Block, Kind, find_blocks, holds_cif, n_numbers
 from matsearch.propose.json_slips import CutString, JsonArray, JsonObject, read_objects
 from matsearch.propose.spellings import is_open, looks_like_structure, plain_key, to_mapping, to_wyckoff_lines
@@ -40,6 +41,7 @@ _FENCE = re.compile(r"`{3,}|~{3,}")
 _UNPRINTABLE = re.compile("[\ud800-\udfff\x00]")
 _LOOKALIKES = str.maketrans(
     {"\u2212": "-", "\u2013": "-", "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u200b": None, "\ufeff": None}
+    | dict(zip("\uff1a\uff0c\uff08\uff09\uff1d", ":,()=", strict=True))
     | dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻₀₁₂₃₄₅₆₇₈₉", "0123456789+-0123456789", strict=True))
     | dict(zip("½⅓⅔¼¾⅙⅚⅛⅜⅝⅞", "1/2 1/3 2/3 1/4 3/4 1/6 5/6 1/8 3/8 5/8 7/8".split(), strict=True))
 )
@@ -310,9 +312,13 @@ def _read_mapping(node: JsonObject, cut: str) -> Structure | Rejection:
 
 
 def _unescaped(text: str) -> str:
-    r"""Text with real line ends: for literal `\n`, doubly escaped ones, and a backslash at the end of each line."""
+    r"""Text with real line ends: for literal `\n`, doubly escaped ones, and a backslash at the end of each line.
+
+    Markdown's `\_` is an underscore.
+    """
     if "\\" not in text:
         return text
+    text = re.sub(r"(?<!\\)\\([_*#])", r"\1", text)
     # Possessive, and never from the middle of a run: a megabyte of backslashes takes linear time.
     text = re.sub(r"(?<!\\)\\++(?=\n|\Z)", "", text)
     text = re.sub(r"(?<!\\)\\++(?:r\\++)?n", "\n", text)

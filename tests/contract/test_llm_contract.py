@@ -84,7 +84,8 @@ class TestVLLM(BackendContract):
     def backend(self, vllm_model, monkeypatch):
         if importlib.util.find_spec("vllm") is None:
             fake_vllm.install(monkeypatch)
-        engine = {"max_model_len": 512, "enforce_eager": True}  # a short prompt needs no compiled model
+        # Short prompts need neither a compiled model nor a share of the memory.
+        engine = {"max_model_len": 512, "enforce_eager": True, "kv_cache_memory_bytes": 2**28}
         backend = load_backend("vllm", str(vllm_model), {"max_tokens": 8, "engine": engine})
         yield backend
         backend.close()

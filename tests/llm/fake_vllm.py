@@ -84,6 +84,7 @@ class LLM:
     max_model_len: int = 4096
     tensor_parallel_size: int = 1
     enforce_eager: bool = False
+    kv_cache_memory_bytes: int | None = None
 
     def __post_init__(self) -> None:
         if type(self).fails is not None:

@@ -110,8 +110,11 @@ def test_a_very_long_retry_after_ends_at_once_and_says_how_long(connect):
     assert "86400 s" in message
 
 
-def test_a_used_up_quota_is_not_asked_again(connect):
-    with serving(always=error(429, "You exceeded your quota", code="insufficient_quota")) as server:
+@pytest.mark.parametrize(
+    "deed", [error(429, "You exceeded your quota", code="insufficient_quota"), error(402, "Insufficient credits")]
+)
+def test_a_used_up_quota_is_not_asked_again(connect, deed):
+    with serving(always=deed) as server:
         message = failure(connect(server), BackendUnavailableError)
         assert len(server.requests) == 1
     assert "top up" in message

@@ -139,7 +139,8 @@ def test_a_model_without_a_chat_template_gets_plain_text(engine, folder, monkeyp
     [
         (RuntimeError("Failed to infer device type\nmore"), BackendRequestError, "Failed to infer device type; see"),
         (ValueError("Free memory on device is less than desired"), BackendRequestError, "Free memory"),
-        (OSError("weights are missing"), BackendRequestError, "is incomplete: weights are missing"),
+        (OSError("weights are missing"), BackendRequestError, "weights are missing"),
+        (TypeError("unexpected keyword argument 'no_such'"), BackendRequestError, "'no_such'; see .* options.engine"),
     ],
 )
 def test_an_engine_that_does_not_start_is_one_clear_line(engine, folder, monkeypatch, fault, error, seen):
@@ -147,6 +148,23 @@ def test_an_engine_that_does_not_start_is_one_clear_line(engine, folder, monkeyp
     with pytest.raises(error, match=seen) as caught:
         load(folder).complete(MANY[:1])
     assert "\n" not in str(caught.value)
+
+
+def test_a_setting_that_pydantic_refuses_is_told_by_its_reason(engine, folder, monkeypatch):
+    from pydantic import TypeAdapter, ValidationError
+
+    with pytest.raises(ValidationError) as refused:
+        TypeAdapter(int).validate_python("many")
+    monkeypatch.setattr(engine, "fails", refused.value)
+    with pytest.raises(BackendRequestError, match="Input should be a valid integer"):
+        load(folder).complete(MANY[:1])
+
+
+@pytest.mark.parametrize("key", ["hf_token", "model"])
+def test_what_does_not_belong_into_the_options_is_refused_without_showing_it(engine, folder, key):
+    with pytest.raises(ConfigError, match=key) as raised:
+        load(folder, engine={key: "hf_secret"})
+    assert "hf_secret" not in str(raised.value)
 
 
 def test_check_needs_no_engine(engine, folder):

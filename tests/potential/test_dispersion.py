@@ -13,7 +13,7 @@ from matsearch.errors import ConfigError
 from matsearch.potential import Potential, load_potential
 from matsearch.potential.batch import CrystalBatch, spread
 from matsearch.potential.longrange.d3_parameters import BOHR, FUNCTIONALS, HARTREE, Rational, Zero
-from matsearch.potential.longrange.dispersion import D3, Cutoffs
+from matsearch.potential.longrange.dispersion import D3, DFTD3, Cutoffs
 from matsearch.potential.longrange.three_body import EVEN
 from matsearch.testing.potential import PotentialContract, example_crystals
 
@@ -108,6 +108,24 @@ def test_agrees_with_dftd3_at_equal_cutoffs(name):
         np.testing.assert_allclose(prediction.stress, stress, atol=1e-9)
 
 
+def test_dftd3_as_it_is_shipped_has_these_cutoffs():
+    interface = pytest.importorskip("dftd3.interface", reason="dftd3 comes with matsearch[test]")
+    xenon = Structure(Lattice([[0, 3.06, 3.07], [3.05, 0, 3.08], [3.09, 3.04, 0]]), ["Xe"], [[0, 0, 0]])
+    model = interface.DispersionModel(
+        np.array([54]), np.zeros((1, 3)), xenon.lattice.matrix / BOHR, np.array([True] * 3)
+    )
+    parameters = interface.RationalDampingParam(method="pbe", atm=True)
+    energy = model.get_dispersion(parameters, grad=False)["energy"] * HARTREE
+    assert D3("pbe", "bj", three_body=True, cutoffs=DFTD3).energies([xenon])[0] == pytest.approx(energy, abs=1e-8)
+
+
+def test_cutoffs_beyond_the_pairs_are_refused():
+    with pytest.raises(ValueError, match="numbers, 12"):
+        Cutoffs(pairs=10.0, coordination=12.0, triples=5.0)
+    with pytest.raises(ValueError, match=r"triangle, 11\.3"):
+        Cutoffs(pairs=10.0, coordination=10.0, triples=8.0)
+
+
 @pytest.mark.parametrize("name", ["pbe,bj,atm", "pbe,zero,atm"])
 def test_molecules_in_a_large_box_are_those_of_dftd3_without_one(name):
     cutoffs = Cutoffs(pairs=13.0, coordination=13.0, triples=13.0, sharp=True)
@@ -159,9 +177,10 @@ def test_every_functional_damps_as_in_dftd3(functional, kind):
 def test_what_is_cut_off_is_added(name):
     """Against dftd3's sum in reciprocal space, whose coordination numbers reach to 40 Bohr."""
     far = Cutoffs(pairs=60 * BOHR, coordination=40 * BOHR, triples=0.1)
-    chosen = crystals()
+    most = 24 if name == "pbe,bj" else 4
+    chosen = [one for one in crystals().values() if len(one) <= most]
     deviations = []
-    for structure, prediction in zip(chosen.values(), d3(name).predict(list(chosen.values())), strict=True):
+    for structure, prediction in zip(chosen, d3(name).predict(chosen), strict=True):
         energy, forces, stress = from_dftd3(structure, name, far, ewald=True)
         deviations.append(abs(prediction.energy - energy) / len(structure))
         np.testing.assert_allclose(prediction.forces, forces, atol=2e-4)
@@ -171,8 +190,8 @@ def test_what_is_cut_off_is_added(name):
 
 
 def test_the_three_body_term_is_close_to_its_limit():
-    chosen = [crystals()[name] for name in ("Au", "graphite", "Fe", "NaCl", "BaTiO3", "Xe")]
-    wide = Cutoffs(triples=10.5)
+    chosen = [crystals()[name] for name in ("Au", "graphite", "Fe", "BaTiO3")]
+    wide = Cutoffs(triples=10.0)
     for structure in chosen:
         near, far = (
             (d3("pbe,bj,atm", cutoffs).energies([structure])[0] - d3("pbe,bj", cutoffs).energies([structure])[0])

@@ -117,6 +117,25 @@ def test_random_cells_agree_with_another_ewald_sum(seed: int) -> None:
     np.testing.assert_allclose(-slope / COULOMB, sums.forces / EwaldSummation.CONV_FACT, atol=1e-8)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_random_cells_agree_with_torch_pme(seed: int) -> None:
+    torchpme = pytest.importorskip("torchpme")
+    structure, charges = random_cell(seed)
+    batch = CrystalBatch.from_structures([structure])
+    pairs = batch.pairs(9.0)
+    potential = torchpme.CoulombPotential(smearing=1.2)
+    calculator = torchpme.EwaldCalculator(potential, lr_wavelength=0.5).double()
+    potentials = calculator(
+        charges=tensor(charges)[:, None],
+        cell=batch.cells[0],
+        positions=batch.positions,
+        neighbor_indices=torch.stack([pairs.first, pairs.second], 1),
+        neighbor_distances=pairs.lengths,
+    )
+    theirs = float((potentials[:, 0] * tensor(charges)).sum())
+    assert energy(structure, charges) / COULOMB == pytest.approx(theirs, rel=1e-9)
+
+
 def test_narrow_gaussians_are_points() -> None:
     structure, charges = random_cell(0)
     narrow = np.full(len(charges), 400.0)  # erfc(14 r) is below 1e-15 from 0.4 Å on

@@ -43,6 +43,30 @@ def test_cells_of_an_independent_code_are_reproduced(potential: TaperedPQEq) -> 
         np.testing.assert_allclose(shells, theirs["rs"], atol=1e-8)
 
 
+def test_two_iterations_give_the_numbers_of_the_published_code() -> None:
+    # reaxnet (jax-nb), examples of Li2PO2N: q(Li), q of the last O, and the energy of 90 such cells.
+    folder = os.environ.get("MATSEARCH_SHARED")
+    if not folder or not (path := Path(folder) / "data" / "pqeq_fixtures.json").is_file():
+        pytest.skip("MATSEARCH_SHARED names no folder with data/pqeq_fixtures.json")
+    one = json.loads(path.read_text())["Li2PO2N"]
+    numbers = [Element(symbol).Z for symbol in one["symbols"]]
+    batch = CrystalBatch.from_arrays([np.array(one["positions"])], [np.array(one["cell"])], [numbers])
+    energy, charges, _ = load_potential("pqeq-published", "cpu").equilibrium(batch, 0)
+    assert float(energy) * 90 == pytest.approx(-592.351104, abs=2e-6)
+    assert float(charges[0]) == pytest.approx(0.37500883, abs=2e-7)
+    last = max(index for index, number in enumerate(numbers) if number == 8)
+    assert float(charges[last]) == pytest.approx(-0.2685427, abs=2e-7)
+
+
+def test_two_iterations_are_nearly_converged_in_a_stiff_crystal(potential: TaperedPQEq) -> None:
+    batch = CrystalBatch.from_structures([rocksalt(4.21, "Mg", "O")])
+    quick = load_potential("pqeq-published", "cpu").equilibrium(batch, 0)
+    energy, charges, shells = potential.equilibrium(batch, 0)
+    assert 0 < float(quick[0] - energy) < 1e-4
+    np.testing.assert_allclose(quick[1], charges, atol=1e-3)
+    np.testing.assert_allclose(quick[2], shells, atol=1e-3)
+
+
 def test_charges_are_the_published_ones_not_those_of_ewald(potential: TaperedPQEq) -> None:
     # NaCl, 5.64 Å: 0.615 e under the taper against 0.911 e.
     batch = CrystalBatch.from_structures([rocksalt(5.64, "Na", "Cl")])

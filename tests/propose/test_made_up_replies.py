@@ -697,6 +697,7 @@ CELL = '"lattice": [4.12, 4.12, 4.12, 90, 90, 90]'
         (ROCKSALT + ROCKSALT[ROCKSALT.index("loop_") :].replace("Na1", "K1"), ["bad_cif"]),
         (ROCKSALT.replace("_cell_length_b", "_cell_length_a 5.7\n_cell_length_b"), ["bad_cif"]),
         (ROCKSALT.replace("a 5.64", "a 5.64 \u00c5"), ["bad_cif"]),
+        (ROCKSALT.replace("_", "\\_"), ["Na4 Cl4"]),
         # Slips of a POSCAR.
         (f"---\n{CSCL}---\nDone", ["Cs1 Cl1"]),
         (f"POSCAR:\n{CSCL}=====\n{DRAFT}", ["Cs1 Cl1", "K1 Cl1"]),
@@ -721,6 +722,8 @@ CELL = '"lattice": [4.12, 4.12, 4.12, 90, 90, 90]'
         # Wyckoff texts.
         ("Space group: #225\na: 5.64 \u00c5\nNa: Wyckoff 4a (0, 0, 0)\nCl1 (4b): 1/2, 1/2, 1/2\n", ["Na1 Cl1"]),
         ("Space group: 225\na = 5.64\n4a Na\n4b: Cl\n", ["Na1 Cl1"]),
+        ("Space group\uff1aP4\\_2/mnm\uff08136\uff09\na = 4.594\nc = 2.959\nTi 2a\nO 4f x = 0.305\n", ["Ti2 O4"]),
+        ("space group 225\na = 5.64\nNa 4a\nthen\nthe\nother\none\nCl 4b\n", ["bad_wyckoff"]),
         ("space group 225\nFormula: NaCl\na = 5.64\nNa 4a\nCl 4b\n", ["Na1 Cl1"]),
         ("space group 225\nComposition: Na4Cl8\na = 5.64\nNa 4a\nCl 4b\n", ["count_mismatch"]),
         ("Space group: 225\na = 5.64\nNa 4a m-3m 0 0 0\nCl 4b m-3m 0.5 0.5 0.5\n", ["bad_wyckoff"]),

@@ -60,7 +60,7 @@ class Cutoffs:
     Attributes:
         pairs: Of the two-body term.
         coordination: Of the coordination numbers, at most `pairs`; they are added up to `COORDINATION_END`.
-        triples: Of the three-body term, of the root mean square side of a triangle; `pairs` is at least 1.5 times this.
+        triples: Of the three-body term, of the root mean square side of a triangle; `pairs` is at least sqrt(2) of it.
         width: Over which pairs are switched off.
         triples_width: Over which triangles are.
         sharp: Cut pairs off, and triangles by their longest side, and add nothing, as other programs do.
@@ -72,6 +72,18 @@ class Cutoffs:
     width: float = 4.0
     triples_width: float = 1.5
     sharp: bool = False
+
+    def __post_init__(self) -> None:
+        longest = self.triples if self.sharp else 2**0.5 * self.triples
+        if max(self.coordination, longest) > self.pairs:
+            raise ValueError(
+                f"D3 finds all atoms among its pairs: their cutoff, {self.pairs:g} Å, is below that of coordination "
+                f"numbers, {self.coordination:g}, or of the longest side of a triangle, {longest:g}"
+            )
+
+
+DFTD3 = Cutoffs(pairs=60 * BOHR, coordination=40 * BOHR, triples=40 * BOHR, sharp=True)
+"""Those that the package dftd3 has where none are given: `D3("pbe", "bj", cutoffs=DFTD3)` gives its very numbers."""
 
 
 def d3(options: Sequence[str], device: str = "auto") -> D3:
@@ -112,7 +124,7 @@ class D3(BatchedPotential):
         self,
         functional: str,
         kind: str,
-        device: torch.device,
+        device: torch.device | str = "cpu",
         *,
         three_body: bool = False,
         cutoffs: Cutoffs | None = None,
@@ -193,10 +205,7 @@ class D3(BatchedPotential):
         coordination = vectors.new_zeros(batch.n_atoms)
         coordination = coordination.index_add(0, pairs.first, contacts).index_add(0, pairs.second, contacts)
         if not cutoffs.sharp:
-            counts = batch.per_system(torch.nn.functional.one_hot(batch.numbers, len(self._covalent)).to(vectors))
-            density = counts / batch.volumes[:, None]
-            far = self._far_contacts.index_select(0, batch.numbers) * density.index_select(0, batch.system_idx)
-            coordination = coordination + far.sum(1)
+            coordination = coordination + self._contacts_beyond(batch)
         systems, weights = self._systems[batch.numbers], self._weights(coordination, batch.numbers)
         # C6 of each atom with every reference system, and what part of each system another atom is.
         rows = self._c6.index_select(0, systems.view(-1)).view(*systems.shape, -1)
@@ -233,6 +242,13 @@ class D3(BatchedPotential):
             return radius**6, radius**8, self.damping.s8 * ratio
         radius = self._vdw[first, second]
         return 6 * (self.damping.rs6 * radius) ** 14, 6 * radius**16, self.damping.s8 * ratio
+
+    def _contacts_beyond(self, batch: CrystalBatch) -> Tensor:
+        """[n_atoms] coordination with all that is between the cutoff and `COORDINATION_END`, spread evenly."""
+        counts = batch.per_system(torch.nn.functional.one_hot(batch.numbers, len(self._covalent)).to(batch.volumes))
+        density = counts / batch.volumes[:, None]
+        far = self._far_contacts.index_select(0, batch.numbers) * density.index_select(0, batch.system_idx)
+        return far.sum(1)
 
     def _beyond(self, batch: CrystalBatch, shares: Tensor, coefficients: Tensor) -> Tensor:
         """[n_atoms] energy with all that is beyond the cutoffs, spread evenly and undamped."""

@@ -23,8 +23,8 @@ WORTH_IT = 3e-3
 """Slopes (eV/e, eV/Å) from which on the second derivatives of the start are too far off."""
 NEAR = 1e-3
 """e and Å: second derivatives this near to the solution stand for those at it where they are tested."""
-LARGE = 150
-"""Atoms from which on matrices are not written out. (From 70 on that is faster, but it proves no minimum.)"""
+LARGE = 80
+"""Atoms from which on matrices are not written out, which is faster from 50 on but proves no minimum."""
 
 
 def energy(terms: Terms, charges: Tensor, shells: Tensor) -> Tensor:

@@ -136,15 +136,15 @@ def equilibrate(terms: Terms, total_charges: Tensor) -> Equilibrated:
         unfinished = not left < TOLERANCE
         if not unfinished and step > 0:
             break
-        # As exact as the next slopes can show: their error is of second order in the step.
-        (dq, ds), unstable = system.solve(slopes, max(0.03 * TOLERANCE, min(1e-3, 1e-3 * left) * left))
+        # As exact as the next slopes can show: what a Newton step leaves is of second order in its length.
+        (dq, ds), unstable = system.solve(slopes, max(0.3 * TOLERANCE, min(1e-3 * left, 0.03 * left**2)))
         if unstable:
             break
         shorter = min(1.0, LONGEST / max(float(torch.linalg.vector_norm(ds, dim=1).max()), 1e-30))
         charges, shells = charges - shorter * dq, shells - shorter * ds
     if not unstable:
         system.move(charges, shells)
-        _, unstable = system.solve(system.probe(), 1e-3)
+        _, unstable = system.solve(system.probe(), 1e-2)
 
     def inverse(of_charges: Tensor, of_shells: Tensor) -> tuple[Tensor, Tensor]:
         packed = _Inverse.apply(torch.cat([of_charges[0, :, None], of_shells[0]], 1), system)

@@ -1,14 +1,16 @@
 """PQEq with the interaction cut off by a taper: the published variant, for comparison with the literature only.
 
 Gao et al., Nat. Commun. 16, 10484 (2025), multiply every pair of charges by a polynomial that falls from one to zero at
-12.5 Å, and stop after two iterations. Here charges and shells are converged, so that forces are slopes of the energy;
-the taper itself is far from the Ewald sum (NaCl: charges of 0.615 against 0.911 e) and lets shells of many crystals run
-away (KCl in its cell of 8 atoms). Written for clarity: second derivatives come from autograd, crystal by crystal.
+12.5 Å, and stop after two iterations, so that their forces are no slopes of their energy (`pqeq-published`). With
+charges and shells converged they are (`pqeq-taper`), but the taper itself is far from the Ewald sum (NaCl: charges of
+0.615 against 0.911 e) and lets shells of many crystals run away (KCl in its cell of 8 atoms). Written for clarity:
+second derivatives come from autograd, crystal by crystal.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -28,20 +30,29 @@ MAX_NEWTON = 30
 
 
 class TaperedPQEq(BatchedPotential):
-    """Neutral crystals with tapered interactions, charges and shells converged.
+    """Neutral crystals with tapered interactions.
 
     Attributes:
         parameters: By atomic number.
+        iterations: Times that the charges are solved for at the shells as they are, and then each shell moved by the
+            force on it over its spring; None: until both are converged.
     """
 
     not_finite = "its charges and shells have no minimum under the taper (polarization catastrophe)"
 
-    def __init__(self, name: str, parameters: PQEqParameters, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        name: str,
+        parameters: PQEqParameters,
+        device: torch.device | str = "cpu",
+        iterations: int | None = None,
+    ) -> None:
         self.name = name
         self.energy_scale = name
         self.device = str(device)
         self.parameters = parameters
         self.elements = frozenset(parameters.symbols)
+        self.iterations = iterations
 
     def forward(self, batch: CrystalBatch) -> Output:
         """Energies and charges."""
@@ -66,30 +77,15 @@ class TaperedPQEq(BatchedPotential):
         def energy(packed: Tensor, between: Tensor) -> Tensor:
             return _energy(packed[:n], packed[n:].view(n, 3), between, own, *values)
 
-        packed = torch.zeros(4 * n, dtype=vectors.dtype, device=vectors.device)
-        free = torch.cat([torch.ones_like(values[2]), (values[2] > 0).to(values[2]).repeat_interleave(3)])
-        still = vectors.detach()
-        stable = False
+        shells_free = (values[2] > 0).to(values[2]).repeat_interleave(3)
+        free = torch.cat([torch.ones_like(values[2]), shells_free])
         with torch.enable_grad():
-            for _ in range(MAX_NEWTON):
-                at = packed.requires_grad_()
-                (slope,) = torch.autograd.grad(energy(at, still), at)
-                packed = packed.detach()
-                slope = _neutral(slope, n) * free
-                stable = bool(slope.abs().max() < TOLERANCE)
-                matrix = torch.autograd.functional.hessian(partial(energy, between=still), packed, vectorize=True)
-                # Neutral variations, and rows of the identity for the total charge and for missing shells.
-                matrix = _neutral(_neutral(matrix, n).mT, n) * free[:, None] * free
-                matrix[:n, :n] += 1 / n
-                matrix.diagonal().add_(1 - free)
-                factor, info = torch.linalg.cholesky_ex(matrix)
-                if int(info):
-                    stable = False
-                    break
-                if stable:
-                    break
-                step = torch.cholesky_solve(slope[:, None], factor)[:, 0]
-                packed = packed - step * min(1.0, LONGEST / float(step[n:].abs().max().clamp(min=1e-30)))
+            if self.iterations is None:
+                packed, stable = _converged(partial(energy, between=vectors.detach()), n, free)
+            else:
+                springs = values[2].repeat_interleave(3)
+                packed = _iterated(partial(energy, between=vectors.detach()), n, free, springs, self.iterations)
+                stable = True
         total = energy(packed, vectors)
         if not stable:
             return total * math.nan, packed[:n] * math.nan, packed[n:].view(n, 3) * math.nan
@@ -104,6 +100,12 @@ def pqeq_taper(device: str = "auto") -> TaperedPQEq:
     """With the parameters of Gao et al., as `pqeq`."""
     where = torch_device(device)
     return TaperedPQEq("pqeq-taper", PQEqParameters.published("pqeq", where), where)
+
+
+def pqeq_published(device: str = "auto") -> TaperedPQEq:
+    """As Gao et al. have it: tapered, two iterations."""
+    where = torch_device(device)
+    return TaperedPQEq("pqeq-published", PQEqParameters.published("pqeq", where), where, iterations=2)
 
 
 def taper(lengths: Tensor) -> Tensor:
@@ -145,3 +147,44 @@ def _energy(
 def _neutral(values: Tensor, n: int) -> Tensor:
     """Slopes in the first n rows less their mean."""
     return torch.cat([values[:n] - values[:n].mean(0), values[n:]])
+
+
+def _converged(energy: Callable[[Tensor], Tensor], n: int, free: Tensor) -> tuple[Tensor, bool]:
+    """Charges and shells [4n] where the energy is stationary on neutral variations, and whether it is a minimum."""
+    packed = torch.zeros_like(free)
+    for _ in range(MAX_NEWTON):
+        slope = _neutral(_slope(energy, packed), n) * free
+        matrix = torch.autograd.functional.hessian(energy, packed, vectorize=True)
+        # Neutral variations, and rows of the identity for the total charge and for missing shells.
+        matrix = _neutral(_neutral(matrix, n).mT, n) * free[:, None] * free
+        matrix[:n, :n] += 1 / n
+        matrix.diagonal().add_(1 - free)
+        factor, info = torch.linalg.cholesky_ex(matrix)
+        if int(info):
+            return packed, False
+        if bool(slope.abs().max() < TOLERANCE):
+            return packed, True
+        step = torch.cholesky_solve(slope[:, None], factor)[:, 0]
+        packed = packed - step * min(1.0, LONGEST / float(step[n:].abs().max().clamp(min=1e-30)))
+    return packed, False
+
+
+def _iterated(energy: Callable[[Tensor], Tensor], n: int, free: Tensor, springs: Tensor, iterations: int) -> Tensor:
+    """Charges and shells [4n] after so many times charges, then shells."""
+    packed = torch.zeros_like(free)
+    for _ in range(iterations):
+        slope = _neutral(_slope(energy, packed), n)[:n]
+        matrix = torch.autograd.functional.hessian(
+            lambda charges, shells=packed[n:]: energy(torch.cat([charges, shells])), packed[:n], vectorize=True
+        )
+        matrix = _neutral(_neutral(matrix, n).mT, n) + 1 / n
+        packed = torch.cat([packed[:n] - torch.linalg.solve(matrix, slope), packed[n:]])
+        pushed = _slope(energy, packed)[n:] / torch.where(springs > 0, springs, 1.0) * free[n:]
+        packed = torch.cat([packed[:n], packed[n:] - pushed])
+    return packed
+
+
+def _slope(energy: Callable[[Tensor], Tensor], packed: Tensor) -> Tensor:
+    at = packed.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(energy(at), at)
+    return slope
