@@ -25,6 +25,7 @@ from matsearch.records import Rejection, Relaxed, content_hash
 from matsearch.reference.known import Phase, Reference, load_reference
 from matsearch.relaxation.relaxer import protocol
 from matsearch.search import Goal, goal_from
+from matsearch.search.settings import WITHOUT_TEMPLATE
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -103,6 +104,11 @@ class Parts:
         proposer = Proposer(space, sought, search.show, search.show_scores, config.seed, templates)
         for style in sorted({backend.style for backend in backends}):
             proposer.check(style)
+            if style != "operators" and (names := sorted(WITHOUT_TEMPLATE & search.operators.keys())):
+                raise ConfigError(
+                    f"[search] operators {', '.join(names)} are no prompts for an LLM; name them with "
+                    'backend = "operators" alone'
+                )
         return cls(config, backends, proposer, potential, reference, objectives, goals, protocol(config.relax))
 
     def with_phases(self, settled: Sequence[tuple[str, Relaxed]], unsettled: Sequence[tuple[str, Structure]]) -> Parts:

@@ -12,6 +12,10 @@ Operator = Literal[
 ]  # fmt: skip
 
 
+WITHOUT_TEMPLATE = frozenset({"ion_exchange", "random_prototype"})
+"""Operators that no LLM is asked for: baselines that start from known phases."""
+
+
 class SearchSettings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """How parents are chosen and how many children they get.
 
