@@ -114,7 +114,7 @@ def isolated_energy(
 
 
 def waves(cells: Tensor, cutoffs: Tensor) -> tuple[Tensor, Tensor]:
-    """Reciprocal lattice vectors within a cutoff, one of k and -k each, without zero.
+    """Reciprocal lattice vectors within a cutoff, one of k and -k each, without zero, the longest last.
 
     Args:
         cells: [n_block, 3, 3] in Å.
@@ -133,14 +133,14 @@ def waves(cells: Tensor, cutoffs: Tensor) -> tuple[Tensor, Tensor]:
     half = (first > 0) | ((first == 0) & ((second > 0) | ((second == 0) & (third > 0))))
     integers = integers[half].to(cells.dtype)
     k = 2 * math.pi * integers @ torch.linalg.inv(cells).mT
-    inside = k.square().sum(2) <= cutoffs[:, None].square()
-    counts = inside.sum(1)
+    squares = k.square().sum(2)
+    outside = squares > cutoffs[:, None].square()
+    counts = (~outside).sum(1)
     n_waves = max(1, int(counts.max())) if len(counts) else 1
     mask = torch.arange(n_waves, device=cells.device) < counts[:, None]
-    chosen = integers.new_zeros((len(cells), n_waves, 3))
-    chosen[..., 2] = 1
-    chosen[mask] = integers[torch.nonzero(inside)[:, 1]]
-    return chosen, mask
+    order = torch.argsort(squares.masked_fill(outside, math.inf), dim=1)[:, :n_waves]
+    pad = integers.new_tensor([0.0, 0.0, 1.0])
+    return torch.where(mask[:, :, None], integers[order], pad), mask
 
 
 def wave_vectors(cells: Tensor, integers: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
