@@ -27,11 +27,13 @@ NEAR = 1e-3
 """e and Å: second derivatives this near to the solution stand for those at it where they are tested."""
 LARGE = 80
 """Atoms from which on matrices are not written out, which is faster from 50 on but proves no minimum."""
+MANY_WAVES = 30_000
+"""Waves from which on they are not written out for each atom: a molecule in much vacuum."""
 
 
 def energy(terms: Terms, charges: Tensor, shells: Tensor) -> Tensor:
     """[n_block] in eV at charges [n_block, n] (e) and shell displacements [n_block, n, 3] (Å), differentiable."""
-    if terms.mask.shape[1] >= LARGE:
+    if _is_large(terms):
         return large.energy(terms, charges, shells)
     shell = terms.shell * terms.mask
     core = charges * terms.mask + shell
@@ -42,6 +44,10 @@ def energy(terms: Terms, charges: Tensor, shells: Tensor) -> Tensor:
     else:
         waves = _WavesEnergy.apply(k, weights, terms.integers, terms.fractional, *at_atoms)
     return waves + terms.sites(charges, shells)
+
+
+def _is_large(terms: Terms) -> bool:
+    return len(terms.mask) == 1 and (terms.mask.shape[1] >= LARGE or terms.waves.shape[1] >= MANY_WAVES)
 
 
 def _waves_energy(
@@ -113,7 +119,7 @@ def equilibrate(terms: Terms, total_charges: Tensor, *, exact: bool = False) -> 
         total_charges: [n_block] in e.
         exact: Whether `inverse` is to hold at the solution itself rather than within `NEAR` of it.
     """
-    if terms.mask.shape[1] >= LARGE:
+    if _is_large(terms):
         return large.equilibrate(terms, total_charges, exact=exact)
     system = _System(terms.detached(), exact=exact)
     counts = terms.mask.sum(1)
@@ -168,7 +174,7 @@ def shell_displacements(terms: Terms, charges: Tensor, shells: Tensor, forces: T
     Returns:
         [n_block, n, 3, n_forces] in Å; NaN where the shells are unstable.
     """
-    if terms.mask.shape[1] >= LARGE:
+    if _is_large(terms):
         return large.shell_displacements(terms, charges, shells, forces)
     system = _System(terms.detached(), exact=True)
     factor, failed = system.factor_of_shells(charges, shells)
