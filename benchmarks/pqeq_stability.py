@@ -5,7 +5,9 @@ Nearest neighbours are as far apart as the sum of their covalent radii (Cordero 
 where the second derivatives of its energy in charges and shells are not positive on neutral variations, or no
 stationary point is found.
 
-    python benchmarks/pqeq_stability.py [--set pqeq-generic]
+    python benchmarks/pqeq_stability.py [--set pqeq-generic] [--supercell 2]
+
+A supercell has more ways to fail: its shells may move against each other from cell to cell.
 """
 
 from __future__ import annotations
@@ -63,7 +65,8 @@ def main() -> None:
     """Print the counts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--set", default="pqeq", help="pqeq, pqeq-generic or pqeq-refitted")
-    name = parser.parse_args().set
+    parser.add_argument("--supercell", type=int, default=1, help="unit cells along each lattice vector")
+    name, repeats = parser.parse_args().set, parser.parse_args().supercell
     warnings.simplefilter("ignore")
     potential = load_potential(name, "cpu")
     made, labels = [], []
@@ -73,7 +76,7 @@ def main() -> None:
                 symbols = [element if one == "X" else one for one in pattern.split()]
                 for strain in STRAINS:
                     one = crystal(kind, symbols)
-                    made.append(one.scale_lattice(one.volume * (1 + strain)) or one)
+                    made.append((one.scale_lattice(one.volume * (1 + strain)) or one) * repeats)
                     labels.append((element, f"{kind} ({pattern})", strain))
     failures: dict[int, str] = {}
     for start in range(0, len(made), 500):

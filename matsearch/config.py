@@ -33,7 +33,15 @@ from matsearch.records import Direction
 from matsearch.relaxation.settings import RelaxSettings
 from matsearch.search.settings import SearchSettings
 
-PRESETS = ("matsearch", "matllmsearch-v1")
+PRESETS = (
+    "matsearch",
+    "matllmsearch-v1",
+    "matllmsearch-v3",
+    "best-of-n",
+    "ion-exchange",
+    "random-prototypes",
+    "operators-only",
+)
 SYMBOLS = frozenset(
     "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr Nb "
     "Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au "
@@ -142,13 +150,27 @@ class ObjectiveSettings(Section):
 
     Attributes:
         name: A built-in name, an entry point, or `"pkg.module:Attr"`.
-        direction: `min` or `max`; the objective's own if left out.
+        direction: `min` or `max`; if left out, the objective's own, or none where there is a target or a constraint.
         weight: For `search.selection = "weighted"`.
+        target: The value that is looked for, in the objective's unit, instead of the least or the most.
+        tolerance: Off the target by no more than this is as good as on it.
+        constraint: `"<= 0.1"` or `">= 200"`: what keeps it is preferred to what does not, whatever the other values.
     """
 
     name: str
     direction: Direction | None = None
     weight: PositiveFloat = 1.0
+    target: float | None = None
+    tolerance: NonNegativeFloat = 0.0
+    constraint: str | None = Field(default=None, pattern=r"^\s*(<=|>=)\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$")
+
+    @model_validator(mode="after")
+    def _one_wish(self) -> ObjectiveSettings:
+        if self.target is not None and self.direction is not None:
+            raise ValueError(f"{self.name}: give a target or a direction, not both")
+        if self.target is None and self.tolerance:
+            raise ValueError(f"{self.name}: a tolerance needs a target")
+        return self
 
 
 class BudgetSettings(Section):

@@ -277,6 +277,7 @@ class Parents:
         n_children: How many crystals to ask for.
         lessons: What is remembered of crystals like the parents.
         failed: What operator `repair` is to correct; None for all others.
+        llm: Which of the campaign's LLMs is asked.
     """
 
     proposal: int
@@ -286,6 +287,7 @@ class Parents:
     n_children: int
     lessons: Lessons = Lessons()
     failed: Failed | None = None
+    llm: int = 0
 
     @property
     def ids(self) -> tuple[int, ...]:

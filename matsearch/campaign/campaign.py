@@ -26,7 +26,7 @@ from matsearch.config import (
     load_config,
     resolve_config,
 )
-from matsearch.errors import BackendError, ConfigError, MatsearchError, StoreError
+from matsearch.errors import BackendError, BackendUnavailableError, ConfigError, MatsearchError, StoreError
 from matsearch.report.frame import candidates_frame
 from matsearch.report.page import write_report
 from matsearch.search.engine import N_PARENTS
@@ -133,8 +133,12 @@ class Campaign:
             KeyboardInterrupt: Ctrl-C; what was in flight is committed.
         """
         progress = progress or Progress()
-        # A run that goes on may need no more replies; one that does will ask for them soon.
-        parts = Parts.build(self.config, check_backends=not is_run_dir(self.run_dir))
+        try:
+            # A run that goes on may need no more replies; one that does will ask for them soon.
+            parts = Parts.build(self.config, check_backends=not is_run_dir(self.run_dir))
+        except BackendUnavailableError:
+            # Nothing is wrong with the campaign: its folder is made, so that there is a command that continues.
+            parts = Parts.build(self.config)
         try:
             if not is_run_dir(self.run_dir):
                 parts.seed_phases()  # a space without any is said before there is a folder
@@ -162,7 +166,7 @@ class Campaign:
     def _continue(self, store: RunStore, parts: Parts, progress: Progress, stopping: threading.Event) -> None:
         store.set_meta("config", json.dumps(self.config.plain()))  # budgets and time-outs may have changed
         described = [{"name": one.name, "unit": one.unit, "direction": one.direction} for one in parts.objectives]
-        directions = {goal.name: goal.direction for goal in parts.goals}
+        directions = {goal.name: goal.better for goal in parts.goals}
         described = [{**one, "direction": directions.get(one["name"], one["direction"])} for one in described]
         store.set_meta("objectives", json.dumps(described))
         if store.meta.get("reference_hash", now := parts.reference_hash()) != now:

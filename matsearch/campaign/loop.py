@@ -9,7 +9,6 @@ with what the store already holds taken from there.
 from __future__ import annotations
 
 import json
-import random
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, as_completed, wait
@@ -119,7 +118,8 @@ class Loop:
                 self._identity.add_relaxed(row["id"], result.relaxed)
         config = self._parts.config
         target = config.space.composition if config.task == "predict" else None
-        return Engine(config.search, self._parts.goals, seeds, config.seed, target)
+        weights = [setting.weight for setting in config.llm]
+        return Engine(config.search, self._parts.goals, seeds, config.seed, target, weights)
 
     # Proposals
 
@@ -152,9 +152,7 @@ class Loop:
 
     def _prepare(self, parents: Parents) -> Asked:
         """The prompts of a proposal, and the replies that are stored already."""
-        config = self._parts.config
-        rng = random.Random(f"{config.seed}/llm/{parents.proposal}")
-        (llm,) = rng.choices(range(len(config.llm)), weights=[setting.weight for setting in config.llm])
+        config, llm = self._parts.config, parents.llm
         backend = self._parts.backends[llm]
         asked = Asked(parents, llm, self._parts.proposer.prompts(parents, backend.style), {})
         style, _, template = asked.prompts[0].template.partition("/")
@@ -166,7 +164,7 @@ class Loop:
             "n_children": parents.n_children,
             "llm": llm,
             "template": asked.prompts[0].template,
-            "template_hash": self._parts.proposer.templates.hash(style, template),
+            "template_hash": self._parts.proposer.template_hash(style, template),
         }
         stored = self._store.row("SELECT * FROM proposals WHERE id = ?", parents.proposal)
         if stored is None:

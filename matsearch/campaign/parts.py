@@ -17,12 +17,15 @@ from matsearch.errors import ConfigError, MissingReferenceError
 from matsearch.llm.base import Backend, load_backend
 from matsearch.objectives.base import Objective, ObjectiveContext, load_objective
 from matsearch.potential.base import Potential, load_potential
-from matsearch.propose.proposer import Proposer, Space
+from matsearch.propose.proposer import Proposer
+from matsearch.propose.space import Space
 from matsearch.propose.templates import Templates
+from matsearch.propose.wording import wish
 from matsearch.records import Rejection, Relaxed, content_hash
 from matsearch.reference.known import Phase, Reference, load_reference
 from matsearch.relaxation.relaxer import protocol
-from matsearch.search import Goal
+from matsearch.search import Goal, goal_from
+from matsearch.search.settings import WITHOUT_TEMPLATE
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -86,7 +89,13 @@ class Parts:
         )
         units = {objective.name: objective.unit for objective in objectives}
         sought = tuple(
-            {"name": goal.name, "unit": units[goal.name], "direction": goal.direction}
+            {
+                "name": goal.name,
+                "unit": units[goal.name],
+                "direction": goal.better,
+                "target": goal.target,
+                "wish": wish(goal, units[goal.name]),
+            }
             for goal in goals
             if goal.name != HULL
         )
@@ -95,6 +104,11 @@ class Parts:
         proposer = Proposer(space, sought, search.show, search.show_scores, config.seed, templates)
         for style in sorted({backend.style for backend in backends}):
             proposer.check(style)
+            if style != "operators" and (names := sorted(WITHOUT_TEMPLATE & search.operators.keys())):
+                raise ConfigError(
+                    f"[search] operators {', '.join(names)} are no prompts for an LLM; name them with "
+                    'backend = "operators" alone'
+                )
         return cls(config, backends, proposer, potential, reference, objectives, goals, protocol(config.relax))
 
     def with_phases(self, settled: Sequence[tuple[str, Relaxed]], unsettled: Sequence[tuple[str, Structure]]) -> Parts:
@@ -177,9 +191,11 @@ def _objectives(
     context = ObjectiveContext(potential=potential, reference=reference)
     wanted = {setting.name: load_objective(setting.name, context) for setting in config.objectives}
     goals = [
-        Goal(wanted[setting.name].name, setting.direction or wanted[setting.name].direction, setting.weight)
+        goal_from(setting.model_dump(), wanted[setting.name].name, wanted[setting.name].direction)
         for setting in config.objectives
     ]
+    if not any(goal.is_sought for goal in goals):
+        raise ConfigError("[[objectives]] are constraints alone; give one a direction or a target")
     names = [objective.name for objective in wanted.values()]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ConfigError(f"[[objectives]] holds two objectives that are called {', '.join(sorted(twice))}")

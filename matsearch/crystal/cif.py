@@ -204,12 +204,10 @@ def _group_operations(symbol: str | None, number: str | None) -> list[tuple[np.n
     """Operations in the standard setting: unique axis b, hexagonal axes, origin choice 2."""
     import moyopy
 
-    if symbol is not None:
-        found = space_group_number(symbol)
-    else:
-        found = (
-            int(number) if number is not None and re.fullmatch("[0-9]{1,3}", number) else 1 if number is None else None
-        )
+    stated = int(number) if number is not None and re.fullmatch("[0-9]{1,3}", number) else None
+    found = space_group_number(symbol) if symbol is not None else 1 if number is None else stated
+    if found is not None and stated not in (None, found):
+        raise TextError("bad_cif", f"space group {stated} is not {quoted(symbol)}, which is {found}")
     if found is None or not 1 <= found <= 230:
         raise TextError(
             "bad_cif", f"no standard space group {quoted(symbol or number)}, and the file lists no operations"

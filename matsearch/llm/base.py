@@ -16,6 +16,7 @@ from matsearch.records import Completion, Prompt
 BACKENDS = {
     "embedded": "matsearch.llm.embedded.backend:EmbeddedBackend",
     "openai": "matsearch.llm.openai:OpenAIBackend",
+    "operators": "matsearch.propose.operators.backend:OperatorsBackend",
     "scripted": "matsearch.llm.scripted:ScriptedBackend",
     "transformers": "matsearch.llm.transformers:TransformersBackend",
     "vllm": "matsearch.llm.vllm:VLLMBackend",
@@ -43,7 +44,7 @@ class Backend(ABC):
     """
 
     Options: ClassVar[type[SamplingOptions]] = SamplingOptions
-    style: ClassVar[Literal["chat", "compact"]] = "chat"
+    style: ClassVar[Literal["chat", "compact", "operators"]] = "chat"
     name: ClassVar[str] = "backend"
     connection_options: ClassVar[frozenset[str]] = frozenset()
     path_options: ClassVar[frozenset[str]] = frozenset()

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from matsearch.reference.known import Reference
 
 OBJECTIVES = {
+    "born_charges": "matsearch.objectives.electric:BornCharges",
     "bulk_modulus": "matsearch.objectives.elastic:BulkModulus",
     "bulk_modulus_vrh": "matsearch.objectives.elastic_tensor:BulkModulusVRH",
+    "charges": "matsearch.objectives.electric:Charges",
     "density": "matsearch.objectives.simple:density",
     "elastic_anisotropy": "matsearch.objectives.elastic_tensor:ElasticAnisotropy",
     "element_cost": "matsearch.objectives.supply:element_cost",
@@ -32,6 +34,7 @@ OBJECTIVES = {
     "magnetic_moment": "matsearch.objectives.magnetic:MomentBound",
     "magnetization": "matsearch.objectives.magnetic:MagnetisationBound",
     "poisson_ratio": "matsearch.objectives.elastic_tensor:PoissonRatio",
+    "polarizability": "matsearch.objectives.electric:Polarizability",
     "pugh_ratio": "matsearch.objectives.elastic_tensor:PughRatio",
     "relaxation_energy": "matsearch.objectives.energies:RelaxationEnergy",
     "shear_modulus": "matsearch.objectives.elastic_tensor:ShearModulus",

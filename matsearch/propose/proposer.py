@@ -10,8 +10,10 @@ from matsearch.crystal.checks import check_space, check_structure
 from matsearch.crystal.wyckoff import to_compact
 from matsearch.llm.embedded.words import condition_words
 from matsearch.propose import wording
+from matsearch.propose.operators.request import request_text
 from matsearch.propose.parse import parse_reply
 from matsearch.propose.shown import Remembered, Shown, example
+from matsearch.propose.space import Space
 from matsearch.propose.templates import Templates
 from matsearch.records import (
     Completion,
@@ -32,16 +34,8 @@ if TYPE_CHECKING:
 
     from matsearch.crystal.representations import Representation
 
-
-@dataclass(frozen=True, slots=True)
-class Space:
-    """Which crystals are wanted; None where anything goes."""
-
-    elements: frozenset[str] | None = None
-    max_atoms: int | None = None
-    composition: str | None = None
-
-
+FROM_NOTHING = frozenset({"explore", "ion_exchange", "predict", "random_prototype"})
+"""Operators that need no parents."""
 COMPACT_TASKS = {
     "substitute": "mutate",
     "distort": "mutate",
@@ -74,7 +68,7 @@ class Proposer:
 
     Attributes:
         space: Which crystals are wanted.
-        objectives: What is sought besides stability: dicts with name, unit, direction.
+        objectives: What is sought besides stability: dicts with name, unit, direction, target and wish (in words).
         show: `relaxed` or `proposed` parents.
         show_scores: Whether prompts carry energies and objective values.
         seed: The campaign's seed.
@@ -92,8 +86,12 @@ class Proposer:
         """The requests of one proposal.
 
         A chat model is asked once for all children; a compact one writes one crystal a reply, so it is asked once
-        a child.
+        a child, and so are operators without an LLM.
         """
+        if style == "operators":
+            return self._samples(
+                parents, self._request(parents), "", parents.n_children, 1, f"{style}/{parents.operator}"
+            )
         is_compact = style == "compact"
         name = COMPACT_TASKS.get(parents.operator, parents.operator) if is_compact else parents.operator
         representation = None if is_compact else self.templates.representation(name)
@@ -109,6 +107,19 @@ class Proposer:
         user = self.templates.render(style, name, self._variables(shown, failed, parents))
         system = self.templates.system(style, name)
         n_samples, n_crystals = (parents.n_children, 1) if is_compact else (1, parents.n_children)
+        return self._samples(parents, user, system, n_samples, n_crystals, f"{style}/{name}", schema)
+
+    def _samples(
+        self,
+        parents: Parents,
+        user: str,
+        system: str,
+        n_samples: int,
+        n_crystals: int,
+        template: str,
+        schema: dict[str, Any] | None = None,
+    ) -> list[Prompt]:
+        """One and the same text, asked so often, with a seed each."""
         return [
             Prompt(
                 user=user,
@@ -117,11 +128,27 @@ class Proposer:
                 sample=sample,
                 index=parents.proposal * n_samples + sample,
                 n_crystals=n_crystals,
-                template=f"{style}/{name}",
+                template=template,
                 schema=schema,
             )
             for sample in range(n_samples)
         ]
+
+    def _request(self, parents: Parents) -> str:
+        """What operators without an LLM are told: the crystals themselves."""
+        shown = [
+            (one.candidate.id, one.relaxed if self.show == "relaxed" else one.candidate.structure)
+            for one in parents.members
+        ]
+        if parents.failed is not None:
+            shown = [(parents.failed.candidate_id, parents.failed.structure)]
+        # With no crystal to start from, something new is asked for.
+        operator = parents.operator if shown or parents.operator in FROM_NOTHING else "explore"
+        return request_text("predict" if self.space.composition else operator, shown, self.space)
+
+    def template_hash(self, style: str, name: str) -> str:
+        """Version of the template; empty for what needs none."""
+        return "" if style == "operators" else self.templates.hash(style, name)
 
     def check(self, style: str) -> None:
         """Try every template of a style with all and with little there is to say, before anything is paid for.
@@ -129,6 +156,8 @@ class Proposer:
         Raises:
             ConfigError: One cannot be rendered; names it, and the variable at fault.
         """
+        if style == "operators":
+            return
         for name in self.templates.names(style):
             rich, poor = example(name, rich=True), example(name, rich=False)
             examples = {"all that there can be": rich, "one parent, no energies, no memory": poor}
@@ -232,6 +261,9 @@ def _text(structure: Structure, representation: Representation | None) -> str | 
 
 def _best_value(goal: Mapping[str, Any], shown: Sequence[Shown]) -> float | None:
     values = [score.value for one in shown for score in one.scores if score.objective == goal["name"]]
+    target = goal.get("target")
+    if target is not None:
+        return min(values, key=lambda value: abs(value - target), default=None)
     return (min if goal["direction"] == "min" else max)(values, default=None)
 
 

@@ -26,7 +26,7 @@ VARIABLES = {
     "elements": "symbols that crystals may hold, or None",
     "max_atoms": "most atoms in a cell, or None",
     "composition": "the formula to predict, or None",
-    "objectives": "what is sought beside stability: .name .unit .direction, and .best of the parents or None",
+    "objectives": "what is sought beside stability: .wish (words) .name .unit .direction .target, .best of the parents",
     "memory": ".worked and .failed: lists of .formula .space_group .operator .outcome",
     "conditions": "words of the embedded model that say what is sought",
 }

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from matsearch.crystal.group_symbols import standard_symbol
 from matsearch.search.memory import FAR_ABOVE_HULL, NOT_NEW
+from matsearch.search.selection import Goal
 
 PROBLEMS = {
     "collapsed": "its cell collapsed when it was relaxed",
@@ -32,6 +33,21 @@ def stability(energy_above_hull: float | None) -> str:
         return "on the hull"
     side = "above" if energy_above_hull > 0 else "below"
     return f"{abs(energy_above_hull):.3f} eV/atom {side} the hull"
+
+
+def wish(goal: Goal, unit: str) -> str:
+    """What is sought of one objective: `high bulk_modulus (GPa)`, `density (g/cm3) of 3, within 0.2, at most 5`."""
+    named = f"{goal.name} ({unit})" if unit else goal.name
+    if goal.target is not None:
+        text = f"{named} of {goal.target:g}" + (f", within {goal.tolerance:g}" if goal.tolerance else "")
+    elif goal.direction is not None:
+        text = f"{'low' if goal.direction == 'min' else 'high'} {named}"
+    else:
+        text = named
+    if goal.limit is not None:
+        bound = f"{'at most' if goal.limit.sign == '<=' else 'at least'} {goal.limit.value:g}"
+        text += f" {bound}" if goal.direction is None and goal.target is None else f", {bound}"
+    return text
 
 
 def problem(reason: str, detail: str = "", energy_above_hull: float | None = None) -> str:

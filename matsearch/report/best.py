@@ -12,7 +12,7 @@ import numpy as np
 from matsearch.crystal.text import from_json, to_cif
 from matsearch.metrics.discovery import QUARANTINE, verdicts
 from matsearch.records import Stage
-from matsearch.search import Goal, preference_order
+from matsearch.search import Goal, goal_from, preference_order
 from matsearch.store import RunStore
 
 if TYPE_CHECKING:
@@ -78,15 +78,16 @@ def goals_of(store: RunStore) -> list[Goal]:
     for setting in store.config["objectives"]:
         one = next(iter(hull) if setting["name"] == HULL else others, None)
         if one is not None:
-            goals.append(Goal(one["name"], one["direction"], setting["weight"]))
+            goals.append(goal_from(setting, one["name"], one["direction"]))
     return goals
 
 
 def rank(store: RunStore, frame: pd.DataFrame, count: int = 20) -> Ranking:
     """The best `count` crystals, with their structures.
 
-    Metastable ones come before others, among both the new ones before known phases, and then the campaign's goals
-    decide: one goal's extreme far above the hull is a point of the Pareto front, but no crystal to make.
+    What keeps all constraints comes first. Metastable ones come before others, among both the new ones before known
+    phases, and then the campaign's goals decide: one goal's extreme far above the hull is a point of the Pareto front,
+    but no crystal to make.
 
     Args:
         store: The campaign.
@@ -99,14 +100,18 @@ def rank(store: RunStore, frame: pd.DataFrame, count: int = 20) -> Ranking:
     names = [goal.name for goal in goals]
     is_first = (frame["operator"] == "seed") | frame["duplicate_of"].isna()
     pool = frame[(frame["stage"] == Stage.SCORED) & is_first & frame[names].notna().all(axis=1)]
-    losses = pool[names].to_numpy(dtype=float) * [1.0 if goal.direction == "min" else -1.0 for goal in goals]
+    values = pool[names].to_numpy(dtype=float)
+    sought = [goal for goal in goals if goal.is_sought]
+    losses = np.array([[goal.loss(one[names.index(goal.name)]) for goal in sought] for one in values])
+    losses = losses.reshape(len(values), len(sought))
+    keeps = np.array([_keeps_all(goals, one) for one in values], dtype=bool)
     is_seed = (pool["operator"] == "seed").to_numpy()
     seeds, found = np.flatnonzero(is_seed), np.flatnonzero(~is_seed)
     selection = store.config["search"]["selection"]
     verdict = verdicts(frame).loc[pool.index[found]]
-    tiers = (2 * ~verdict["metastable"] + ~verdict["novel"]).to_numpy()
+    tiers = (2 * ~verdict["metastable"] + ~verdict["novel"]).to_numpy() + 4 * ~keeps[found]
     best: list[int] = []
-    for tier in range(4):
+    for tier in range(8):
         members = found[tiers == tier]
         best += members[_first(losses[members], goals, selection, count - len(best))].tolist()
     best_seed = seeds[_first(losses[seeds], goals, selection, 1)]
@@ -133,6 +138,13 @@ def _first(losses: np.ndarray, goals: Sequence[Goal], selection: str, count: int
         kept = kept[[_n_dominating(losses, loss) < count for loss in losses]]
     order = preference_order(losses[kept].tolist(), goals, selection)
     return [int(kept[i]) for i in order[:count]]
+
+
+def _keeps_all(goals: Sequence[Goal], values: np.ndarray) -> bool:
+    """Whether a crystal with these values keeps every constraint."""
+    return all(
+        goal.limit is None or goal.limit.violation(value) == 0 for goal, value in zip(goals, values, strict=True)
+    )
 
 
 def _n_dominating(losses: np.ndarray, loss: np.ndarray) -> int:

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import random
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from matsearch.records import AddStatus, Failed, Individual, Outcome, Parents, Rejection
+from matsearch.records import AddStatus, Failed, Individual, Outcome, Parents, Rejection, Stage
+from matsearch.search.archive import Archive, draw_parents
+from matsearch.search.bandit import Bandit
 from matsearch.search.families import chemical_family
-from matsearch.search.memory import Memory, symbols_of
+from matsearch.search.islands import Islands, Pool
+from matsearch.search.memory import NEAR_HULL, Memory, symbols_of
 from matsearch.search.population import Population
 from matsearch.search.selection import Goal
 from matsearch.search.settings import SearchSettings
@@ -22,6 +26,18 @@ N_PARENTS = {"explore": 0, "repair": 0, "prototype": 2} | dict.fromkeys(
     ("substitute", "distort", "vacancy", "wyckoff", "mutate"), 1
 )
 """Parents that an operator takes of its group; those not named take all."""
+PROPOSAL_COST = 0.1
+"""What a proposed crystal costs beside its relaxation, in relaxations."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A proposal that waits for its outcomes."""
+
+    proposal: int
+    operator: str
+    llm: int
+    parents: tuple[int, ...]
 
 
 class Engine:
@@ -33,6 +49,7 @@ class Engine:
         seeds: Scored known phases: the first population.
         seed: Seed of all choices.
         target: Reduced formula that is looked for; crystals of it come before all others. None: none.
+        llms: Weight of each LLM (or of what stands in its place) that proposals are shared among.
     """
 
     def __init__(
@@ -42,24 +59,44 @@ class Engine:
         seeds: Sequence[Individual],
         seed: int,
         target: str | None = None,
+        llms: Sequence[float] = (1.0,),
     ) -> None:
         self._settings = settings
         self._seed = seed
         self._target = target
-        self._population = Population(
-            settings.population, goals, settings.selection, unique_formula=settings.unique_formula, target=target
+        self._llms = list(llms)
+        self._islands = Islands(
+            [self._pool(goals) for _ in range(settings.islands)], goals, settings.selection, settings.migration
         )
-        self._population.add(seeds)
+        self._islands.settle(seeds)
         self._memory = Memory(settings.memory)
+        self._bandit: Bandit[tuple[str, int]] = Bandit(
+            {
+                (operator, llm): weight * share
+                for operator, weight in sorted(settings.operators.items())
+                for llm, share in enumerate(llms)
+            }
+        )
         self._groups: list[tuple[Individual, ...]] = []
-        self._operators: deque[str] = deque()  # of the proposals that wait for their outcomes
+        self._waiting: deque[_Asked] = deque()
+        self._n_children: Counter[int] = Counter()
         self.n_asked = 0
         self.n_told = 0
+
+    def _pool(self, goals: Sequence[Goal]) -> Pool:
+        """What one island holds."""
+        settings = self._settings
+        capacity = -(-settings.population // settings.islands)
+        if settings.archive and self._target is None:
+            return Archive(capacity, goals, settings.selection, cap=settings.chemistry_cap)
+        return Population(
+            capacity, goals, settings.selection, unique_formula=settings.unique_formula, target=self._target
+        )
 
     @property
     def members(self) -> list[Individual]:
         """The population, best first."""
-        return list(self._population.members)
+        return list(self._islands.members)
 
     def horizon(self, proposal: int) -> int:
         """How many proposals must have been told when this one is asked for: no fewer, and no more."""
@@ -88,13 +125,14 @@ class Engine:
         self.n_asked += 1
         # A stream of its own for each proposal: what one draws does not move the next.
         rng = random.Random(f"{self._seed}/proposal/{proposal}")
-        operator = self._choose_operator(rng)
+        operator, llm = self._choose_operator(proposal, rng)
         group = self._parents(proposal, rng)
         failed = self._memory.take_failed() if operator == "repair" else None
         if operator == "repair" and failed is None:
             operator = "mutate"  # nothing waits for repair
         members = self._members(operator, group, rng)
-        self._operators.append(operator)
+        asked = _Asked(proposal, operator, llm, tuple(member.candidate.id for member in members))
+        self._waiting.append(asked)
         return Parents(
             proposal=proposal,
             generation=proposal // settings.proposals_per_generation + 1,
@@ -103,19 +141,24 @@ class Engine:
             n_children=settings.children_per_prompt,
             lessons=self._memory.recall(self._families(members, failed)),
             failed=failed,
+            llm=llm,
         )
 
-    def _choose_operator(self, rng: random.Random) -> str:
-        """One of the operators, by weight."""
+    def _choose_operator(self, proposal: int, rng: random.Random) -> tuple[str, int]:
+        """One of the operators and one of the LLMs: by weight, or by what they have brought."""
+        if self._settings.bandit:
+            return self._bandit.choose(rng)
         operators = sorted(self._settings.operators.items())
         (operator,) = rng.choices([name for name, _ in operators], weights=[weight for _, weight in operators])
-        return operator
+        # A stream of its own: how many LLMs there are changes no other choice.
+        (llm,) = random.Random(f"{self._seed}/llm/{proposal}").choices(range(len(self._llms)), self._llms)
+        return operator, llm
 
     def _members(self, operator: str, group: tuple[Individual, ...], rng: random.Random) -> tuple[Individual, ...]:
         """Those that the operator shows: of the proposal's group, or of the best for what is to improve on them."""
         if operator == "optimise":
             size = max(self._settings.parents_per_prompt, 2)  # a trade-off is between two
-            best = self._population.members[: 2 * size]
+            best = self._islands.members[: 2 * size]
             drawn = {individual.candidate.id for individual in rng.sample(best, min(size, len(best)))}
             return tuple(individual for individual in best if individual.candidate.id in drawn)
         return group[: N_PARENTS.get(operator, len(group))]
@@ -130,22 +173,25 @@ class Engine:
     def _parents(self, proposal: int, rng: random.Random) -> tuple[Individual, ...]:
         """The group of parents of a proposal.
 
-        Within a generation, consecutive groups of the shuffled population, as MatLLMSearch v1 does; with a lag, a
-        draw from the population as it stands.
+        Within a generation, consecutive groups of the population, shuffled as in MatLLMSearch v1 or ranked as in v3;
+        with a lag, or by weight, a draw from the proposal's island as it stands.
         """
-        size = self._settings.parents_per_prompt
-        members = self._population.members
+        size, grouping = self._settings.parents_per_prompt, self._settings.grouping
+        members = self._islands.of(proposal)
         if not members:
             return ()
+        if grouping == "weighted":
+            return draw_parents(members, size, self._n_children, rng)
         if self._settings.lag is not None:
             return tuple(rng.sample(members, min(size, len(members))))
         position = proposal % self._settings.proposals_per_generation
         if position == 0:
-            shuffled = list(members)
-            random.Random(f"{self._seed}/shuffle/{proposal}").shuffle(shuffled)
+            order = list(members)
+            if grouping == "shuffled":
+                random.Random(f"{self._seed}/shuffle/{proposal}").shuffle(order)
             # A population smaller than its capacity goes round until every prompt has its parents.
-            rounds = -(-size * self._settings.proposals_per_generation // len(shuffled))
-            line = shuffled * rounds
+            rounds = -(-size * self._settings.proposals_per_generation // len(order))
+            line = order * rounds
             self._groups = [tuple(line[i : i + size]) for i in range(0, len(line), size)]
         # Going round can show an individual its own copy.
         return tuple({individual.candidate.id: individual for individual in self._groups[position]}.values())
@@ -159,9 +205,27 @@ class Engine:
         if self.n_told >= self.n_asked:
             raise RuntimeError("tell was called before ask: no proposal is waiting for outcomes")
         self.n_told += 1
-        operator = self._operators.popleft()
+        asked = self._waiting.popleft()
         for outcome in outcomes:
-            self._memory.learn(outcome, operator)
+            self._memory.learn(outcome, asked.operator)
+        self._bandit.learn((asked.operator, asked.llm), sum(map(_is_find, outcomes)), sum(map(_cost, outcomes)))
+        self._n_children.update(dict.fromkeys(asked.parents, len(outcomes)))
         newcomers = [outcome.result for outcome in outcomes if isinstance(outcome.result, Individual)]
-        added = iter(self._population.add(newcomers))
+        added = iter(self._islands.add(asked.proposal, newcomers))
         return [AddStatus.REJECTED if isinstance(outcome.result, Rejection) else next(added) for outcome in outcomes]
+
+
+def _is_find(outcome: Outcome) -> bool:
+    """Whether it is what a search is for: a new crystal near the hull, or a new one where there is no hull."""
+    if not isinstance(outcome.result, Individual) or not outcome.new:
+        return False
+    energy = outcome.result.energy_above_hull
+    return energy is None or energy <= NEAR_HULL
+
+
+def _cost(outcome: Outcome) -> float:
+    """In relaxations."""
+    turned_away = isinstance(outcome.result, Rejection) and outcome.result.stage in (
+        Stage.PARSE, Stage.CHECK, Stage.NOVELTY,
+    )  # fmt: skip
+    return PROPOSAL_COST + (0.0 if turned_away else 1.0)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator
+from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 Operator = Literal[
-    "crossover", "distort", "explore", "mutate", "optimise", "predict", "prototype", "repair", "substitute", "vacancy",
-    "wyckoff",
+    "crossover", "distort", "explore", "ion_exchange", "mutate", "optimise", "predict", "prototype", "random_prototype",
+    "repair", "substitute", "vacancy", "wyckoff",
 ]  # fmt: skip
+
+
+WITHOUT_TEMPLATE = frozenset({"ion_exchange", "random_prototype"})
+"""Operators that no LLM is asked for: baselines that start from known phases."""
 
 
 class SearchSettings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
@@ -21,10 +25,21 @@ class SearchSettings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
         parents_per_prompt: How many parents a crossover prompt shows.
         children_per_prompt: How many crystals a prompt is asked for.
         seeds: How many known phases start the search; as many as `population` if not given.
-        operators: Weight of each operator; each is the name of a prompt template.
+        operators: Weight of each operator; each is the name of a prompt template, save `ion_exchange` and
+            `random_prototype`, which start from known phases and which only the backend `operators` knows.
         prompts: A folder of prompt templates that go before those of the same name in the package, or `matllmsearch`
             for those of its presets. None: the package's.
-        selection: `pareto` (non-dominated sorting with crowding) or `weighted` (one weighted sum of objectives).
+        bandit: Whether proposals are shared among (operator, LLM) by the new crystals near the hull that each has
+            found for its cost; else by weight alone.
+        selection: `pareto` (non-dominated sorting with crowding), `weighted` (one weighted sum of objectives) or
+            `lexicographic` (the first objective decides, among equals the second). Constraints go before.
+        grouping: How parents come together: `shuffled` or `ranked` through the population within a generation, or
+            `weighted`: drawn, the better and the less used the likelier.
+        archive: Whether the population keeps kinds apart (chemical family, crystal system, number of elements), so
+            that each keeps its best.
+        chemistry_cap: In the archive, the largest share of one chemical system, and of the f-block as a whole.
+        islands: Populations that evolve apart.
+        migration: Proposals after which the best of each island is copied to the next.
         unique_formula: Keep only the best individual of each reduced formula in the population.
         reject_known: Turn away what matches a known phase or an earlier candidate before it is relaxed.
         energy_floor: eV/atom; a candidate further below the hull is quarantined. None for no floor.
@@ -41,7 +56,13 @@ class SearchSettings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
     seeds: PositiveInt | None = None
     operators: dict[Operator, NonNegativeFloat] = Field(default={"crossover": 0.5, "mutate": 0.4, "explore": 0.1})
     prompts: str | None = Field(default=None, min_length=1)
-    selection: Literal["pareto", "weighted"] = "pareto"
+    bandit: bool = False
+    selection: Literal["pareto", "weighted", "lexicographic"] = "pareto"
+    grouping: Literal["shuffled", "ranked", "weighted"] = "shuffled"
+    archive: bool = False
+    chemistry_cap: float = Field(default=1.0, gt=0, le=1)
+    islands: PositiveInt = 1
+    migration: PositiveInt = 40
     unique_formula: bool = False
     reject_known: bool = True
     energy_floor: float | None = -0.1
@@ -56,6 +77,14 @@ class SearchSettings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
         if sum(operators.values()) <= 0:
             raise ValueError("at least one operator needs a weight above 0")
         return operators
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SearchSettings:
+        if self.islands > 1 and self.grouping != "weighted":
+            raise ValueError('islands above 1 need grouping = "weighted": their proposals take turns')
+        if self.islands > self.population:
+            raise ValueError(f"islands = {self.islands} share a population of {self.population}; give each a member")
+        return self
 
     @property
     def proposals_per_generation(self) -> int:

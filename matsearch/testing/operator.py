@@ -23,7 +23,7 @@ from pymatgen.core import Structure
 from matsearch.crystal.checks import check_structure
 from matsearch.propose.operators import N_TRIES, Operator, Parent, Proposal
 from matsearch.propose.operators.base import check_against
-from matsearch.propose.proposer import Space
+from matsearch.propose.space import Space
 from matsearch.records import Rejection, Stage
 
 

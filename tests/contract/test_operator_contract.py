@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from matsearch.propose.operators import OPERATORS, load_operator, shipped_pool
-from matsearch.propose.proposer import Space
+from matsearch.propose.space import Space
 from matsearch.testing.operator import OperatorContract
 
 

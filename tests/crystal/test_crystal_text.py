@@ -260,6 +260,7 @@ def test_cif_operations_of_the_file_come_before_its_space_group():
         ("Cl1 0.5", "Xx1 0.5", "unknown_element"),
         ("'Na Cl'", "'Na2 Cl'", "count_mismatch"),
         ("'F m -3 m'", "'Q 7'", "bad_cif"),
+        ("'F m -3 m'", "'F m -3 m'\n_symmetry_Int_Tables_number 221", "bad_cif"),
         ("Na1 0 0 0 1\n", "Na1 0 0 0 1\nNa1 0 0 0\n", "truncated"),
     ],
 )

@@ -6,6 +6,7 @@ import logging
 import pytest
 from misbehaving_server import Deed, error, reply, serving
 
+from matsearch.campaign.rows import reply_key
 from matsearch.errors import BackendRequestError, BackendUnavailableError
 from matsearch.llm.json_schema import fits, read_object
 from matsearch.records import Prompt
@@ -41,6 +42,13 @@ def test_a_prompt_without_a_schema_asks_for_free_text(connect):
     with serving() as server:
         connect(server).complete([Prompt("Write anything.")])
         assert forms(server) == ["text"]
+
+
+def test_a_schema_is_part_of_what_a_reply_is_stored_under():
+    free, held = Prompt("Write JSON."), Prompt("Write JSON.", schema=SCHEMA)
+    assert reply_key(free, {}) != reply_key(held, {}) != reply_key(Prompt("Write JSON.", schema={}), {})
+    assert reply_key(held, {}) == reply_key(Prompt("Write JSON.", schema=json.loads(json.dumps(SCHEMA))), {})
+    assert hash(held) is not None
 
 
 REFUSALS = [

@@ -164,7 +164,8 @@ def test_many_prompts_are_sampled_together_each_from_its_own_seed(folder):
     calls = counted_batches(backend)
     together = texts(backend.complete(many))
     assert calls == [64]
-    assert together == [text for prompt in many for text in texts(load(folder).complete([prompt]))]
+    alone = load(folder)
+    assert together[::8] == [text for prompt in many[::8] for text in texts(alone.complete([prompt]))]
 
 
 def counted_batches(backend, room=None):

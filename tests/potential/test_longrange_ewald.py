@@ -9,7 +9,7 @@ from pymatgen.analysis.ewald import EwaldSummation
 from pymatgen.core import Lattice, Structure
 
 from matsearch.potential.batch import CrystalBatch
-from matsearch.potential.longrange.ewald import COULOMB, ewald_energy, isolated_energy
+from matsearch.potential.longrange.ewald import COULOMB, ewald_energy, isolated_energy, waves
 
 FCC = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
 CUBE = Lattice.cubic(5.0)
@@ -217,6 +217,19 @@ def test_a_cell_of_waves_too_many_for_memory_gives_the_same(monkeypatch: pytest.
         results.append((found.item(), torch.autograd.grad(found.sum(), positions)[0].numpy()))
     assert results[0][0] == pytest.approx(results[1][0], abs=1e-11)
     np.testing.assert_allclose(results[0][1], results[1][1], atol=1e-11)
+
+
+def test_cells_long_in_different_directions_are_padded_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = torch.stack([torch.diag(tensor(sides)) for sides in ([40, 3, 3], [3, 40, 3], [3, 3, 5])])
+    cutoffs = tensor([5.0, 5.0, 4.0])
+    together, mask = waves(cells, cutoffs)
+    monkeypatch.setattr("matsearch.potential.longrange.ewald.MAX_BOX", 5e5)
+    one_by_one, other_mask = waves(cells, cutoffs)
+    assert torch.equal(mask, other_mask)
+    assert (one_by_one[~mask] == tensor([0, 0, 1])).all()
+    for system in range(3):
+        found = [{tuple(one) for one in some[system][mask[system]].tolist()} for some in (together, one_by_one)]
+        assert found[0] == found[1] and len(found[0]) == int(mask[system].sum())
 
 
 def test_isolated_charges_follow_their_pairs() -> None:

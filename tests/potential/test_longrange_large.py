@@ -7,6 +7,7 @@ import pytest
 import torch
 from pymatgen.core import Lattice, Structure
 
+from matsearch.errors import PotentialError
 from matsearch.potential import load_potential
 from matsearch.potential.batch import CrystalBatch
 from matsearch.potential.longrange.pqeq import Conditions, PQEq
@@ -81,3 +82,25 @@ def test_two_hundred_atoms_are_their_unit_cell(potential: PQEq) -> None:
     assert float(two.energies) == pytest.approx(48 * float(one.energies), abs=1e-8)
     np.testing.assert_allclose(two.forces.view(4, 48, 3)[:, 0], one.forces, atol=1e-9)
     np.testing.assert_allclose(two.stresses, one.stresses, atol=1e-10)
+
+
+def test_a_molecule_in_vacuum_beside_crystals(potential: PQEq, monkeypatch: pytest.MonkeyPatch) -> None:
+    def boxed(side: float) -> Structure:
+        return Structure(
+            Lattice.cubic(side), ["O", "Mg", "O"], [[0, 0, 0], [0, 0, 1.8], [0, 0, 3.7]], coords_are_cartesian=True
+        )
+
+    crystal = example_crystals()[2]
+    together = potential.evaluate(batch_of(crystal, boxed(28.0), crystal))
+    small, vast = potential.evaluate(batch_of(boxed(28.0))), potential.evaluate(batch_of(boxed(36.0)))
+    alone = potential.evaluate(batch_of(crystal))
+    np.testing.assert_allclose(together.energies, [alone.energies[0], small.energies[0], alone.energies[0]], atol=1e-9)
+    assert float(vast.energies) == pytest.approx(float(small.energies), abs=2e-5)  # its dipole's images, 1/V
+    monkeypatch.setattr("matsearch.potential.longrange.equilibration.MANY_WAVES", 1)
+    other = potential.evaluate(batch_of(boxed(28.0)))
+    np.testing.assert_allclose(other.forces, small.forces, atol=1e-9)
+
+
+def test_a_cell_of_too_many_waves_is_refused(potential: PQEq) -> None:
+    with pytest.raises(PotentialError, match="less vacuum"):
+        potential.evaluate(batch_of(Structure(Lattice.cubic(400.0), ["H"], [[0, 0, 0]])))

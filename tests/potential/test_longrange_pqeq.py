@@ -307,6 +307,37 @@ def test_predictions_carry_charges(potential: PQEq) -> None:
     np.testing.assert_allclose(prediction.forces, 0, atol=1e-9)
 
 
+# Space group, cell (Å; c/a where it has one) and sites at room temperature, from the usual tables.
+AS_MEASURED = {
+    "NaCl": (225, (5.640, 1), {"Na": [0, 0, 0], "Cl": [0.5, 0.5, 0.5]}),
+    "KCl": (225, (6.293, 1), {"K": [0, 0, 0], "Cl": [0.5, 0.5, 0.5]}),
+    "KBr": (225, (6.598, 1), {"K": [0, 0, 0], "Br": [0.5, 0.5, 0.5]}),
+    "CsCl": (221, (4.123, 1), {"Cs": [0, 0, 0], "Cl": [0.5, 0.5, 0.5]}),
+    "RbI": (225, (7.342, 1), {"Rb": [0, 0, 0], "I": [0.5, 0.5, 0.5]}),
+    "MgO": (225, (4.212, 1), {"Mg": [0, 0, 0], "O": [0.5, 0.5, 0.5]}),
+    "LiF": (225, (4.026, 1), {"Li": [0, 0, 0], "F": [0.5, 0.5, 0.5]}),
+    "CaF2": (225, (5.463, 1), {"Ca": [0, 0, 0], "F": [0.25, 0.25, 0.25]}),
+    "TiO2": (136, (4.594, 0.6441), {"Ti": [0, 0, 0], "O": [0.305, 0.305, 0]}),
+    "BaTiO3": (221, (4.000, 1), {"Ba": [0, 0, 0], "Ti": [0.5, 0.5, 0.5], "O": [0.5, 0.5, 0]}),
+    "SrTiO3": (221, (3.905, 1), {"Sr": [0, 0, 0], "Ti": [0.5, 0.5, 0.5], "O": [0.5, 0.5, 0]}),
+    "Al2O3": (167, (4.759, 2.730), {"Al": [0, 0, 0.352], "O": [0.306, 0, 0.25]}),
+    "Cu": (225, (3.615, 1), {"Cu": [0, 0, 0]}),
+    "K": (229, (5.328, 1), {"K": [0, 0, 0]}),
+}
+
+
+def test_crystals_as_measured_have_charges(potential: PQEq) -> None:
+    crystals = []
+    for group, (side, ratio), sites in AS_MEASURED.values():
+        angle = 120 if group == 167 else 90
+        lattice = Lattice.from_parameters(side, side, side * ratio, 90, 90, angle)
+        crystals.append(Structure.from_spacegroup(group, lattice, list(sites), list(sites.values())))
+    crystals += [one * 2 for one in crystals if len(one) <= 8]
+    found = potential.equilibrium(batch_of(*crystals))
+    assert found.failures == {}
+    assert torch.isfinite(found.energies).all()
+
+
 def test_a_lone_atom_keeps_its_charge(potential: PQEq) -> None:
     metal = Structure(Lattice.cubic(3.6), ["Cu"] * 4, FCC)
     prediction = potential.predict([metal])[0]

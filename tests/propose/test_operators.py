@@ -21,7 +21,7 @@ from matsearch.propose.operators.oxidation import guess_states, is_balanced
 from matsearch.propose.operators.spacing import distances, usual_distances
 from matsearch.propose.operators.substitution import assign, exchanges, pair_weights
 from matsearch.propose.operators.volumes import ELEMENTS, expected_volume, with_elements
-from matsearch.propose.proposer import Space
+from matsearch.propose.space import Space
 from matsearch.records import Rejection
 
 

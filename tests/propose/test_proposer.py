@@ -7,7 +7,8 @@ import pytest
 from scripted_campaign import poscar, reply
 
 from matsearch.crystal.text import from_poscar
-from matsearch.propose.proposer import COMPACT_TASKS, Proposer, Space, sample_seed
+from matsearch.propose.proposer import COMPACT_TASKS, Proposer, sample_seed
+from matsearch.propose.space import Space
 from matsearch.propose.templates import Templates
 from matsearch.records import (
     Candidate,
@@ -44,9 +45,18 @@ SPACE = Space(frozenset({"Mg", "O", "Li", "Ti"}), 8)
 
 
 def test_a_chat_model_is_asked_once_and_sees_what_was_learned():
-    (prompt,) = Proposer(SPACE, ({"name": "bulk_modulus", "unit": "GPa", "direction": "max"},)).prompts(
-        parents(), "chat"
-    )
+    (prompt,) = Proposer(
+        SPACE,
+        (
+            {
+                "name": "bulk_modulus",
+                "unit": "GPa",
+                "direction": "max",
+                "target": None,
+                "wish": "high bulk_modulus (GPa)",
+            },
+        ),
+    ).prompts(parents(), "chat")
     assert prompt.n_crystals == 3
     for words in (
         "0.012 eV/atom above the hull",
@@ -60,7 +70,13 @@ def test_a_chat_model_is_asked_once_and_sees_what_was_learned():
     assert "POSCAR" in prompt.system
 
 
-BULK_MODULUS = {"name": "bulk_modulus", "unit": "GPa", "direction": "max"}
+BULK_MODULUS = {
+    "name": "bulk_modulus",
+    "unit": "GPa",
+    "direction": "max",
+    "target": None,
+    "wish": "high bulk_modulus (GPa)",
+}
 OVERLAP = Rejection(Stage.CHECK, "overlapping_atoms", "Mg and O are 0.42 Å apart")
 CHAT = [name for name in Templates().names("chat") if name not in ("predict", "repair", "explore")]
 

@@ -204,7 +204,11 @@ def test_an_energy_that_is_no_number_is_a_failure(tmp_path):
     for _ in range(2):
         reference = built(source, tmp_path / "a", MuteBallPotential)
         assert set(reference.phases["id"]) == {one["material_id"] for one in ROWS}
-        assert rows_of(tmp_path / "a", MuteBallPotential).failure["a-10"].startswith("out_of_domain: as listed, the energy is not finite")
+        assert (
+            rows_of(tmp_path / "a", MuteBallPotential)
+            .failure["a-10"]
+            .startswith("out_of_domain: as listed, the energy is not finite")
+        )
 
 
 def test_a_second_potential_in_the_folder_has_a_hull_of_its_own(source, tmp_path):

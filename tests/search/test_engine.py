@@ -3,14 +3,15 @@
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from matsearch.records import AddStatus, Candidate, Individual, Outcome, Rejection, Stage
+from matsearch.records import AddStatus, Candidate, Individual, Outcome, Parents, Rejection, Stage
 from matsearch.search import Engine, Goal, SearchSettings
 
 HULL = Goal("energy_above_hull", "min")
 
 
 def individual(number: int, loss: float, formula: str = "NaCl") -> Individual:
-    structure = Structure(Lattice.cubic(4.1), [formula[:2], formula[2:]], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    symbols = [formula[:2], formula[2:].removesuffix("1")]
+    structure = Structure(Lattice.cubic(4.1), symbols, [[0, 0, 0], [0.5, 0.5, 0.5]])
     return Individual(Candidate(number, structure, 0, "seed"), structure, loss, {"energy_above_hull": loss})
 
 
@@ -88,3 +89,82 @@ def test_an_empty_population_still_asks():
     search = Engine(SearchSettings(generations=1, population=2, operators={"crossover": 1.0}), [HULL], [], seed=0)
     (parents,) = search.ask()
     assert parents.members == ()
+
+
+def walked(search: Engine, n: int, outcomes_of) -> list[Parents]:
+    """Ask n proposals, and tell what `outcomes_of` makes of each when it is due; what was asked."""
+    asked: list[Parents] = []
+    for _ in range(n):
+        while search.n_told < search.horizon(search.n_asked):
+            search.tell(outcomes_of(asked[search.n_told - search.n_asked]))
+        asked += search.ask()
+    return asked
+
+
+def told(search: Engine, n: int, height: float = 0.05) -> list[Parents]:
+    """The same with two children each, of three formulas in turn."""
+
+    def outcomes_of(parents: Parents) -> list[Outcome]:
+        ids = [100 + 2 * parents.proposal, 101 + 2 * parents.proposal]
+        return [Outcome(one, individual(one, height + 0.001 * one, PAIRS[one % 3])) for one in ids]
+
+    return walked(search, n, outcomes_of)
+
+
+PAIRS = ("NaCl", "MgO1", "FeAl")
+
+
+def test_proposals_are_shared_among_llms_by_weight():
+    seeds = [individual(n, 0.01 * n) for n in range(4)]
+    settings = SearchSettings(generations=100, population=4, operators={"crossover": 1.0}, lag=1)
+    search = Engine(settings, [HULL], seeds, seed=0, llms=[3.0, 1.0])
+    shares = [parents.llm for parents in told(search, 150)]
+    assert 95 < shares.count(0) < 130
+
+
+def test_a_bandit_gives_proposals_to_the_operator_and_llm_that_find_most():
+    settings = SearchSettings(
+        generations=200, population=4, operators={"mutate": 0.5, "explore": 0.5}, lag=1, bandit=True
+    )
+    search = Engine(settings, [HULL], [individual(0, 0.0)], seed=1, llms=[1.0, 1.0])
+
+    def outcomes_of(parents: Parents) -> list[Outcome]:
+        is_good = (parents.operator, parents.llm) == ("explore", 1)
+        number = 100 + parents.proposal
+        return [Outcome(number, individual(number, 0.05 if is_good else 0.5))]
+
+    taken = [(parents.operator, parents.llm) for parents in walked(search, 200, outcomes_of)]
+    assert taken[100:].count(("explore", 1)) > 60
+    assert len(set(taken)) == 4
+
+
+def test_islands_take_turns_and_their_children_stay_until_the_best_migrate():
+    seeds = [individual(n, 0.01 * n) for n in range(6)]
+    settings = SearchSettings(
+        generations=20, population=6, parents_per_prompt=3, operators={"crossover": 1.0}, lag=1, grouping="weighted",
+        islands=3, migration=6,
+    )  # fmt: skip
+    search = Engine(settings, [HULL], seeds, seed=0)
+    asked = told(search, 10, height=5.0)
+    assert [set(parents.ids) for parents in asked[:3]] == [{0, 3}, {1, 4}, {2, 5}]
+    # After the sixth proposal is told the best of each island lives on the next one, too.
+    assert [set(parents.ids) & {0, 1, 2} for parents in asked[7:10]] == [{0, 1}, {1, 2}, {0, 2}]
+
+
+def test_the_archive_keeps_kinds_apart():
+    settings = SearchSettings(generations=20, population=4, operators={"crossover": 1.0}, lag=1, archive=True)
+    search = Engine(settings, [HULL], [individual(n, 0.001 * n) for n in range(4)], seed=0)
+    told(search, 4, height=0.3)
+    assert {one.relaxed.composition.reduced_formula for one in search.members} == {"NaCl", "MgO", "AlFe"}
+
+
+def test_ranked_groups_are_consecutive():
+    groups = [parents.members for parents in engine(grouping="ranked").ask(2)]
+    assert [[one.candidate.id for one in group] for group in groups] == [[0, 1], [2, 3]]
+
+
+def test_what_cannot_be_is_refused():
+    with pytest.raises(ValueError, match="weighted"):
+        SearchSettings(islands=2)
+    with pytest.raises(ValueError, match="share a population of 2"):
+        SearchSettings(islands=3, population=2, grouping="weighted")

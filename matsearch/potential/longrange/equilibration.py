@@ -8,6 +8,8 @@ Crystals too large for that go to `matsearch.potential.longrange.large`.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -25,11 +27,13 @@ NEAR = 1e-3
 """e and Å: second derivatives this near to the solution stand for those at it where they are tested."""
 LARGE = 80
 """Atoms from which on matrices are not written out, which is faster from 50 on but proves no minimum."""
+MANY_WAVES = 30_000
+"""Waves from which on they are not written out for each atom: a molecule in much vacuum."""
 
 
 def energy(terms: Terms, charges: Tensor, shells: Tensor) -> Tensor:
     """[n_block] in eV at charges [n_block, n] (e) and shell displacements [n_block, n, 3] (Å), differentiable."""
-    if terms.mask.shape[1] >= LARGE:
+    if _is_large(terms):
         return large.energy(terms, charges, shells)
     shell = terms.shell * terms.mask
     core = charges * terms.mask + shell
@@ -40,6 +44,10 @@ def energy(terms: Terms, charges: Tensor, shells: Tensor) -> Tensor:
     else:
         waves = _WavesEnergy.apply(k, weights, terms.integers, terms.fractional, *at_atoms)
     return waves + terms.sites(charges, shells)
+
+
+def _is_large(terms: Terms) -> bool:
+    return len(terms.mask) == 1 and (terms.mask.shape[1] >= LARGE or terms.waves.shape[1] >= MANY_WAVES)
 
 
 def _waves_energy(
@@ -111,9 +119,9 @@ def equilibrate(terms: Terms, total_charges: Tensor, *, exact: bool = False) -> 
         total_charges: [n_block] in e.
         exact: Whether `inverse` is to hold at the solution itself rather than within `NEAR` of it.
     """
-    if terms.mask.shape[1] >= LARGE:
-        return large.equilibrate(terms, total_charges)
-    system = _System(terms.detached())
+    if _is_large(terms):
+        return large.equilibrate(terms, total_charges, exact=exact)
+    system = _System(terms.detached(), exact=exact)
     counts = terms.mask.sum(1)
     charges = terms.mask * (total_charges / counts)[:, None]
     shells = torch.zeros_like(terms.fractional)
@@ -166,9 +174,9 @@ def shell_displacements(terms: Terms, charges: Tensor, shells: Tensor, forces: T
     Returns:
         [n_block, n, 3, n_forces] in Å; NaN where the shells are unstable.
     """
-    if terms.mask.shape[1] >= LARGE:
+    if _is_large(terms):
         return large.shell_displacements(terms, charges, shells, forces)
-    system = _System(terms.detached())
+    system = _System(terms.detached(), exact=True)
     factor, failed = system.factor_of_shells(charges, shells)
     free = system.free[:, system.n :, None]
     packed = torch.where(free, forces.transpose(1, 2).flatten(1, 2), 0)
@@ -177,21 +185,60 @@ def shell_displacements(terms: Terms, charges: Tensor, shells: Tensor, forces: T
     return torch.where(failed[:, None, None, None], torch.nan, moved)
 
 
+@dataclass(frozen=True, eq=False)
+class _Waves:
+    """Waves at the atoms, real and imaginary parts one below the other.
+
+    Attributes:
+        k: [n_block, n_waves, 3] in 1/Å.
+        twice: [n_block, 2 n_waves] twice their weights, in eV.
+        phases: [n_block, n_waves, n] k.r.
+        damping: [n_block, n_waves, n] f(k), zero for pads.
+        core: [n_block, 2 n_waves, n] exp(ik.r), damped.
+    """
+
+    k: Tensor
+    twice: Tensor
+    phases: Tensor
+    damping: Tensor
+    core: Tensor
+
+    @classmethod
+    def of(cls, k: Tensor, weights: Tensor, phases: Tensor, damping: Tensor) -> _Waves:
+        """With what follows from these."""
+        core = torch.cat([damping * phases.cos(), damping * phases.sin()], 1)
+        return cls(k, 2 * weights.repeat(1, 2), phases, damping, core)
+
+    def of_shells(self, shells: Tensor) -> Tensor:
+        """[n_block, 2 n_waves, n] exp(ik.(r + s)), damped."""
+        moved = self.phases + self.k @ shells.mT
+        return torch.cat([self.damping * moved.cos(), self.damping * moved.sin()], 1)
+
+    def weighted(self, core: Tensor, shell: Tensor, shell_waves: Tensor) -> Tensor:
+        """[n_block, 2 n_waves] the structure factor times twice its weights."""
+        factor = torch.bmm(self.core, core[:, :, None]) - torch.bmm(shell_waves, shell[:, :, None])
+        return self.twice * factor[:, :, 0]
+
+
 class _System:
     """First and second derivatives of the energy in q and s, packed as [q, s_x, s_y, s_z] of n atoms each."""
 
-    def __init__(self, terms: Terms) -> None:
+    def __init__(self, terms: Terms, *, exact: bool = False) -> None:
         self.terms = terms
         self.n = terms.mask.shape[1]
-        self.k, self.weights = wave_vectors(terms.cells, terms.integers, terms.waves)
+        k, weights = wave_vectors(terms.cells, terms.integers, terms.waves)
+        squares = k.square().sum(2)
         phases = 2 * torch.pi * terms.integers @ terms.fractional.mT
-        self.phases = phases
-        damping = torch.exp(-0.25 * self.k.square().sum(2)[:, :, None] / terms.exponent[:, None, :])
-        self.damping = damping * terms.mask[:, None]
-        # exp(ik.r), damped: real and imaginary part one below the other.
-        self.core_waves = torch.cat([self.damping * phases.cos(), self.damping * phases.sin()], 1)
-        self.twice = 2 * self.weights[:, None, :].expand(-1, 2, -1).flatten(1)
-        self.gram = torch.bmm(self.core_waves.mT, self.twice[:, :, None] * self.core_waves)
+        damping = torch.exp(-0.25 * squares[:, :, None] / terms.exponent[:, None, :]) * terms.mask[:, None]
+        self.waves = _Waves.of(k, weights, phases, damping)
+        self.curved = self.waves
+        if not exact:
+            # The waves come by rising length.
+            squares = squares * terms.waves
+            n_long = int((squares <= large.SHARE * squares.amax(1, keepdim=True)).sum(1).max())
+            self.curved = _Waves.of(k[:, :n_long], weights[:, :n_long], phases[:, :n_long], damping[:, :n_long])
+        core_waves = self.curved.core
+        self.gram = torch.bmm(core_waves.mT, self.curved.twice[:, :, None] * core_waves)
         self.shell = terms.shell * terms.mask
         self.half = 0.5 * terms.exponent
         self.itself = 2 * COULOMB * (self.half / torch.pi).sqrt()
@@ -223,11 +270,12 @@ class _System:
         """dE/dq, [n_block, n] in eV/e, and dE/ds, [n_block, n, 3] in eV/Å."""
         terms, shell = self.terms, self.shell
         core = charges * terms.mask + shell
-        shell_waves = self._shell_waves(shells)
-        weighted = self.twice * self._structure_factor(core, shell_waves)
-        potential = torch.bmm(weighted[:, None], self.core_waves)[:, 0]
+        waves = self.waves
+        shell_waves = waves.of_shells(shells)
+        weighted = waves.weighted(core, shell, shell_waves)
+        potential = torch.bmm(weighted[:, None], waves.core)[:, 0]
         real, imaginary = weighted.chunk(2, 1)
-        turned = torch.cat([-imaginary, real], 1)[:, :, None] * self.k.repeat(1, 2, 1)
+        turned = torch.cat([-imaginary, real], 1)[:, :, None] * waves.k.repeat(1, 2, 1)
         push = torch.bmm(shell_waves.mT, turned) * shell[:, :, None]
         x = self.half * shells.square().sum(2)
         f0, f1 = boys(x, 0), boys(x, 1)
@@ -256,24 +304,24 @@ class _System:
 
     def second_derivatives(self, charges: Tensor, shells: Tensor) -> Tensor:
         """[n_block, 4n, 4n], packed."""
-        terms, n, shell = self.terms, self.n, self.shell
+        terms, n, shell, waves = self.terms, self.n, self.shell, self.curved
         core = charges * terms.mask + shell
-        shell_waves = self._shell_waves(shells)
+        shell_waves = waves.of_shells(shells)
         real, imaginary = (shell[:, None] * shell_waves).chunk(2, 1)
         # dS/ds = -Z f ik exp(ik.(r + s)), real and imaginary part one below the other; along the axis it takes k_a.
         turned = torch.cat([imaginary, -real], 1)
-        along = self.k.repeat(1, 2, 1)[:, :, :, None]
+        along = waves.k.repeat(1, 2, 1)[:, :, :, None]
         slopes = (along * turned[:, :, None]).flatten(2)
-        weighted_slopes = self.twice[:, :, None] * slopes
+        weighted_slopes = waves.twice[:, :, None] * slopes
         matrix = slopes.new_empty((len(shells), 4 * n, 4 * n))
         matrix[:, :n, :n] = self.gram
-        mixed = torch.bmm(self.core_waves.mT, weighted_slopes)
+        mixed = torch.bmm(waves.core.mT, weighted_slopes)
         matrix[:, :n, n:], matrix[:, n:, :n] = mixed, mixed.mT
         for a in range(3):
             rows, later = slice((a + 1) * n, (a + 2) * n), slice((a + 1) * n, 4 * n)
             shells_of_axis = torch.bmm(slopes[:, :, a * n : (a + 1) * n].mT, weighted_slopes[:, :, a * n :])
             matrix[:, rows, later], matrix[:, later, rows] = shells_of_axis, shells_of_axis.mT
-        weighted = self.twice * self._structure_factor(core, shell_waves)
+        weighted = waves.weighted(core, shell, shell_waves)
         moments = (weighted[:, :, None] * shell_waves * shell[:, None]).unflatten(1, (2, -1)).sum(1)
         x = self.half * shells.square().sum(2)
         f1, f2 = boys(x, 1), boys(x, 2)
@@ -289,7 +337,7 @@ class _System:
                 curved = shell * core * scale * terms.exponent * f2 * shells[:, :, a] * shells[:, :, b]
                 if a == b:
                     curved = curved + terms.spring - shell * core * scale * f1
-                kk = self.k[:, :, a] * self.k[:, :, b]
+                kk = waves.k[:, :, a] * waves.k[:, :, b]
                 curved = curved + torch.bmm(kk[:, None], moments)[:, 0]
                 matrix[:, rows, (b + 1) * n : (b + 2) * n].diagonal(dim1=1, dim2=2).add_(curved)
         return matrix
@@ -313,18 +361,6 @@ class _System:
         charges = packed[:, : self.n]
         charges = charges - self.u * (self.u * charges).sum(1, keepdim=True)
         return torch.cat([charges, packed[:, self.n :]], 1)
-
-    def _shell_waves(self, shells: Tensor) -> Tensor:
-        """[n_block, 2 n_waves, n] exp(ik.(r + s)), damped."""
-        moved = self.phases + self.k @ shells.mT
-        return torch.cat([self.damping * moved.cos(), self.damping * moved.sin()], 1)
-
-    def _structure_factor(self, core: Tensor, shell_waves: Tensor) -> Tensor:
-        """[n_block, 2 n_waves]."""
-        return (
-            torch.bmm(self.core_waves, core[:, :, None])[:, :, 0]
-            - torch.bmm(shell_waves, self.shell[:, :, None])[:, :, 0]
-        )
 
 
 def _cholesky(matrix: Tensor, free: Tensor) -> tuple[Tensor, Tensor]:

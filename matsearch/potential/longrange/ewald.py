@@ -22,9 +22,11 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from matsearch.errors import PotentialError
 from matsearch.potential.batch import CrystalBatch
 from matsearch.potential.longrange.padding import blocks, rejoin_systems
 
@@ -34,6 +36,9 @@ DIGITS = 30.0
 """Both sums end where their Gaussian factors have fallen to exp(-DIGITS), 1e-13."""
 ELEMENTS_AT_ONCE = 4e6
 """Entries [crystals x waves x atoms] that are held together: 32 MB each array."""
+
+MAX_BOX = 1e8
+"""Waves of a box around the sphere, beyond which a cell is refused: 2.4 GB."""
 
 
 def ewald_energy(
@@ -114,7 +119,7 @@ def isolated_energy(
 
 
 def waves(cells: Tensor, cutoffs: Tensor) -> tuple[Tensor, Tensor]:
-    """Reciprocal lattice vectors within a cutoff, one of k and -k each, without zero.
+    """Reciprocal lattice vectors within a cutoff, one of k and -k each, without zero, the longest last.
 
     Args:
         cells: [n_block, 3, 3] in Å.
@@ -123,24 +128,41 @@ def waves(cells: Tensor, cutoffs: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         [n_block, n_waves, 3] their integer coordinates (k = 2π cell^-1 n), and [n_block, n_waves] which of them are
         waves rather than pads; a pad is (0, 0, 1).
+
+    Raises:
+        PotentialError: A cell is so large, or so skewed, that its waves would not fit in memory.
     """
     cells, cutoffs = cells.detach(), cutoffs.detach()
+    pad = cells.new_tensor([0.0, 0.0, 1.0])
     # k . a_j = 2 π n_j, so that |n_j| <= |k| |a_j| / 2 π.
     bounds = (cutoffs[:, None] * torch.linalg.vector_norm(cells, dim=2) / (2 * math.pi)).amax(0).floor().long().tolist()
+    n_box = math.prod(2 * bound + 1 for bound in bounds)
+    if n_box > MAX_BOX:
+        raise PotentialError(
+            f"a cell of {float(torch.linalg.det(cells).abs().max()):.3g} Å^3 takes too many waves "
+            f"(a box of {n_box:.2g}); give it less vacuum, or lattice vectors less long and skewed"
+        )
+    if len(cells) > 1 and len(cells) * n_box > MAX_BOX / 10:  # cells that are long in different directions
+        parts = [waves(cells[one : one + 1], cutoffs[one : one + 1]) for one in range(len(cells))]
+        most = max(mask.shape[1] for _, mask in parts)
+        padded = [
+            (F.pad(integers - pad, (0, 0, 0, most - mask.shape[1])) + pad, F.pad(mask, (0, most - mask.shape[1])))
+            for integers, mask in parts
+        ]
+        return torch.cat([integers for integers, _ in padded]), torch.cat([mask for _, mask in padded])
     axes = [torch.arange(-bound, bound + 1, device=cells.device) for bound in bounds]
     integers = torch.cartesian_prod(*axes)
     first, second, third = integers.unbind(1)
     half = (first > 0) | ((first == 0) & ((second > 0) | ((second == 0) & (third > 0))))
     integers = integers[half].to(cells.dtype)
     k = 2 * math.pi * integers @ torch.linalg.inv(cells).mT
-    inside = k.square().sum(2) <= cutoffs[:, None].square()
-    counts = inside.sum(1)
+    squares = k.square().sum(2)
+    outside = squares > cutoffs[:, None].square()
+    counts = (~outside).sum(1)
     n_waves = max(1, int(counts.max())) if len(counts) else 1
     mask = torch.arange(n_waves, device=cells.device) < counts[:, None]
-    chosen = integers.new_zeros((len(cells), n_waves, 3))
-    chosen[..., 2] = 1
-    chosen[mask] = integers[torch.nonzero(inside)[:, 1]]
-    return chosen, mask
+    order = torch.argsort(squares.masked_fill(outside, math.inf), dim=1)[:, :n_waves]
+    return torch.where(mask[:, :, None], integers[order], pad), mask
 
 
 def wave_vectors(cells: Tensor, integers: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

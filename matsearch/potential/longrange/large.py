@@ -23,7 +23,12 @@ from matsearch.potential.longrange.terms import LONGEST, TOLERANCE, Equilibrated
 
 MAX_NEWTON = 20
 MAX_GRADIENTS = 500
+SHARE = 0.4
+"""Share of the longest k² up to which waves count in second derivatives: what lies beyond adds 1e-5 of them, and only
+to their positive part. Slopes, and with them the solution, know all waves."""
 
+Factors = list[tuple[Tensor, Tensor]]
+"""exp(ik.r) of the atoms of each width, over the first two axes of a box and over the third."""
 Packed = tuple[Tensor, Tensor]
 """Numbers of charges [n] and of shells [n, 3]."""
 
@@ -49,9 +54,9 @@ class Box:
     damping: Tensor
 
     @classmethod
-    def of(cls, terms: Terms) -> Box:
-        """The box around the waves of one crystal, differentiable in its cell and exponents."""
-        bounds = terms.integers[0].abs().amax(0).long().tolist()
+    def of(cls, terms: Terms, share: float = 1.0) -> Box:
+        """The box around the waves of a crystal up to a share of the longest k², differentiable in cell and widths."""
+        bounds = (share**0.5 * terms.integers[0].abs().amax(0)).long().tolist()
         order = sorted(range(3), key=bounds.__getitem__)
         like = terms.cells
         ranges = [
@@ -63,9 +68,9 @@ class Box:
         k = (integers @ reciprocal[order]).unflatten(0, (-1, len(ranges[2])))
         squares = k.square().sum(2)
         zero = (integers == 0).all(1).view(squares.shape)
-        share = torch.where(integers[:, 2].view(squares.shape) == 0, 0.5, 1.0).to(like.dtype) * ~zero
+        counted = torch.where(integers[:, 2].view(squares.shape) == 0, 0.5, 1.0).to(like.dtype) * ~zero
         volume = torch.linalg.det(terms.cells[0]).abs()
-        weights = 4 * math.pi * COULOMB / volume * share / torch.where(zero, 1.0, squares)
+        weights = 4 * math.pi * COULOMB / volume * counted / torch.where(zero, 1.0, squares)
         # Elements of one width have one set of parameters each: what learns them is told apart.
         kinds = torch.stack([terms.exponent[0], terms.eta[0], terms.spring[0]], 1).detach()
         _, inverse = torch.unique(kinds, dim=0, return_inverse=True)
@@ -74,7 +79,7 @@ class Box:
         damping = torch.exp(-0.25 * squares / widths[:, None, None])
         return cls(order, ranges, groups, k, weights, damping)
 
-    def factors(self, fractional: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def factors(self, fractional: Tensor) -> Factors:
         """For the atoms of each width exp(ik.r), [m, n_group] of the first two axes and [n_3, n_group] of the third."""
         result = []
         for group in self.groups:
@@ -87,7 +92,7 @@ class Box:
             result.append(((first[:, None] * second[None]).flatten(0, 1), third))
         return result
 
-    def sums(self, factors: list[tuple[Tensor, Tensor]], values: Tensor) -> Tensor:
+    def sums(self, factors: Factors, values: Tensor) -> Tensor:
         """[m, n_3, c] sums of f(k) values exp(ik.r) over the atoms, from values [n, c]."""
         total: Tensor | None = None
         for group, damping, (plane, line) in zip(self.groups, self.damping, factors, strict=True):
@@ -98,7 +103,7 @@ class Box:
         assert total is not None
         return total
 
-    def at_atoms(self, factors: list[tuple[Tensor, Tensor]], waves: Tensor) -> Tensor:
+    def at_atoms(self, factors: Factors, waves: Tensor) -> Tensor:
         """[n, c] sums of f(k) waves exp(-ik.r) over the waves, from waves [m, n_3, c]: the adjoint of `sums`."""
         count = sum(len(group) for group in self.groups)
         result = waves.new_zeros((count, waves.shape[2]))
@@ -121,14 +126,14 @@ def energy(terms: Terms, charges: Tensor, shells: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def equilibrate(terms: Terms, total_charges: Tensor) -> Equilibrated:
+def equilibrate(terms: Terms, total_charges: Tensor, *, exact: bool = False) -> Equilibrated:
     """Charges and shells at which the energy is stationary, as for small crystals."""
     terms = terms.detached()
     like = terms.chi[0]
     charges = torch.full_like(like, float(total_charges[0]) / len(like))
     shells = torch.zeros_like(terms.fractional[0])
     unstable, unfinished = False, True
-    system = _System(terms)
+    system = _System(terms, exact=exact)
     for step in range(MAX_NEWTON):
         system.move(charges, shells)
         slopes = system.slopes()
@@ -136,8 +141,9 @@ def equilibrate(terms: Terms, total_charges: Tensor) -> Equilibrated:
         unfinished = not left < TOLERANCE
         if not unfinished and step > 0:
             break
-        # As exact as the next slopes can show: what a Newton step leaves is of second order in its length.
-        (dq, ds), unstable = system.solve(slopes, max(0.3 * TOLERANCE, min(1e-3 * left, 0.03 * left**2)))
+        # As exact as the next slopes can show: a Newton step leaves what is of second order in its length, and what the
+        # waves do that its second derivatives lack.
+        (dq, ds), unstable = system.solve(slopes, max(0.3 * TOLERANCE, min(1e-3 * left, 0.03 * left**2 + 1e-5 * left)))
         if unstable:
             break
         shorter = min(1.0, LONGEST / max(float(torch.linalg.vector_norm(ds, dim=1).max()), 1e-30))
@@ -157,7 +163,7 @@ def equilibrate(terms: Terms, total_charges: Tensor) -> Equilibrated:
 @torch.no_grad()
 def shell_displacements(terms: Terms, charges: Tensor, shells: Tensor, forces: Tensor) -> Tensor:
     """How shells move at fixed charges under small forces [1, n, 3, n_forces], as for small crystals."""
-    system = _System(terms.detached(), fixed_charges=True)
+    system = _System(terms.detached(), exact=True, fixed_charges=True)
     system.move(charges[0], shells[0])
     columns = []
     for force in forces[0].unbind(2):
@@ -184,8 +190,9 @@ class _Inverse(torch.autograd.Function):
 class _System:
     """First derivatives of the energy of one crystal, and its second ones times a direction."""
 
-    def __init__(self, terms: Terms, fixed_charges: bool = False) -> None:
+    def __init__(self, terms: Terms, *, exact: bool, fixed_charges: bool = False) -> None:
         self.box = Box.of(terms)
+        self.long = self.box if exact else Box.of(terms, SHARE)
         self.terms = terms
         self.shell, self.eta, self.spring = terms.shell[0], terms.eta[0], terms.spring[0]
         self.exponent = terms.exponent[0]
@@ -193,23 +200,23 @@ class _System:
         self.has_shell = ((self.spring > 0) & (self.shell > 0)).to(self.shell)
         self.fixed_charges = fixed_charges
         self.core_factors = self.box.factors(terms.fractional[0])
+        self.long_core_factors = self.core_factors if exact else self.long.factors(terms.fractional[0])
         self.to_fractional = torch.linalg.inv(terms.cells[0])
 
     def move(self, charges: Tensor, shells: Tensor) -> None:
         """Take derivatives at these charges and shells from now on."""
-        box = self.box
         self.charges, self.shells = charges, shells
-        self.shell_factors = box.factors(self.terms.fractional[0] + shells @ self.to_fractional)
-        waves = box.sums(self.core_factors, (charges + self.shell)[:, None])
-        waves = waves - box.sums(self.shell_factors, self.shell[:, None])
-        self.waves = 2 * box.weights[:, :, None] * waves
+        moved = self.terms.fractional[0] + shells @ self.to_fractional
+        self.shell_factors = self.box.factors(moved)
+        self.long_shell_factors = self.shell_factors if self.long is self.box else self.long.factors(moved)
         self.core = charges + self.shell
         x = 0.5 * self.exponent * shells.square().sum(1)
         f0, f1, f2 = (boys(x, order) for order in range(3))
         self.phi, self.phi1 = self.itself * f0, -self.itself * self.exponent * f1
         pairs = [(0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)]
-        kk = torch.stack([box.k[:, :, a] * box.k[:, :, b] for a, b in pairs], 2)
-        moments = box.at_atoms(self.shell_factors, self.waves * kk).real * self.shell[:, None]
+        kk = torch.stack([self.long.k[:, :, a] * self.long.k[:, :, b] for a, b in pairs], 2)
+        waves = self._weighted(self.long, self.long_core_factors, self.long_shell_factors)
+        moments = self.long.at_atoms(self.long_shell_factors, waves * kk).real * self.shell[:, None]
         curved = shells.new_zeros((len(shells), 3, 3))
         for column, (a, b) in enumerate(pairs):
             own = self.shell * self.core * self.itself * self.exponent.square() * f2 * shells[:, a] * shells[:, b]
@@ -220,8 +227,9 @@ class _System:
     def slopes(self) -> Packed:
         """dE/dq and dE/ds."""
         terms, box = self.terms, self.box
-        potential = box.at_atoms(self.core_factors, self.waves).real[:, 0]
-        push = -self.shell[:, None] * box.at_atoms(self.shell_factors, self.waves * box.k).imag
+        waves = self._weighted(box, self.core_factors, self.shell_factors)
+        potential = box.at_atoms(self.core_factors, waves).real[:, 0]
+        push = -self.shell[:, None] * box.at_atoms(self.shell_factors, waves * box.k).imag
         own = (self.shell * self.core * self.phi1)[:, None] * self.shells
         of_charges = terms.chi[0] + self.eta * self.charges + potential - self.core * self.itself
         of_charges = of_charges + self.shell * self.phi
@@ -231,12 +239,12 @@ class _System:
     def curvature(self, direction: Packed) -> Packed:
         """The second derivatives times a direction."""
         dq, ds = direction
-        box = self.box
-        along = box.sums(self.shell_factors, self.shell[:, None] * ds)
-        waves = box.sums(self.core_factors, dq[:, None])[:, :, 0] - 1j * (along * box.k).sum(2)
+        box, core_factors, shell_factors = self.long, self.long_core_factors, self.long_shell_factors
+        along = box.sums(shell_factors, self.shell[:, None] * ds)
+        waves = box.sums(core_factors, dq[:, None])[:, :, 0] - 1j * (along * box.k).sum(2)
         waves = (2 * box.weights * waves)[:, :, None]
-        of_charges = box.at_atoms(self.core_factors, waves).real[:, 0] + (self.eta - self.itself) * dq
-        of_shells = -self.shell[:, None] * box.at_atoms(self.shell_factors, waves * box.k).imag
+        of_charges = box.at_atoms(core_factors, waves).real[:, 0] + (self.eta - self.itself) * dq
+        of_shells = -self.shell[:, None] * box.at_atoms(shell_factors, waves * box.k).imag
         mixed = (self.shell * self.phi1)[:, None] * self.shells
         of_charges = of_charges + (mixed * ds).sum(1)
         of_shells = of_shells + mixed * dq[:, None] + (self.curved @ ds[:, :, None])[:, :, 0]
@@ -278,6 +286,11 @@ class _System:
         numbers = torch.rand((len(self.charges), 4), generator=generator, dtype=self.charges.dtype) - 0.5
         numbers = numbers.to(self.charges)
         return numbers[:, 0] * self.eta, numbers[:, 1:] * self.spring[:, None]
+
+    def _weighted(self, box: Box, core_factors: Factors, shell_factors: Factors) -> Tensor:
+        """[m, n_3, 1] the structure factor times twice its weights."""
+        waves = box.sums(core_factors, self.core[:, None]) - box.sums(shell_factors, self.shell[:, None])
+        return 2 * box.weights[:, :, None] * waves
 
     def largest(self, slopes: Packed) -> float:
         """The largest slope."""

@@ -38,7 +38,7 @@ from matsearch.potential.batch import BatchPrediction, CrystalBatch, Output
 from matsearch.potential.batched import BatchedPotential
 from matsearch.potential.derivatives import differentiate
 from matsearch.potential.device import torch_device
-from matsearch.potential.longrange.equilibration import energy, equilibrate
+from matsearch.potential.longrange.equilibration import LARGE, MANY_WAVES, energy, equilibrate
 from matsearch.potential.longrange.ewald import COULOMB, fractional_positions, wave_cutoff, waves
 from matsearch.potential.longrange.padding import Block, blocks, rejoin_atoms, rejoin_systems
 from matsearch.potential.longrange.terms import TOLERANCE, Terms
@@ -322,7 +322,11 @@ class PQEq(BatchedPotential):
         cutoffs = wave_cutoff(narrowest)
         n_waves = batch.volumes.detach() * cutoffs**3 / (12 * math.pi**2) + 1
         counts = torch.tensor(batch.sizes, dtype=n_waves.dtype, device=n_waves.device)
-        return blocks(batch.sizes, (8 * n_waves * counts).tolist(), ELEMENTS_AT_ONCE, narrowest.device), cutoffs
+        costs = 8 * n_waves * counts
+        # Large ones are computed one by one.
+        alone = (counts >= LARGE) | (n_waves >= 0.9 * MANY_WAVES)
+        costs = torch.where(alone, costs.clamp(min=ELEMENTS_AT_ONCE), costs)
+        return blocks(batch.sizes, costs.tolist(), ELEMENTS_AT_ONCE, narrowest.device), cutoffs
 
 
 def load_pqeq(name: str, device: str = "auto") -> PQEq:

@@ -3,7 +3,7 @@
 ```python
 import numpy as np
 from matsearch.propose.operators import load_operator, propose, shipped_pool
-from matsearch.propose.proposer import Space
+from matsearch.propose.space import Space
 
 rng, space = np.random.default_rng(0), Space(max_atoms=20)
 parents = shipped_pool().draw_parents(space, rng, 100)       # known phases near the hull
@@ -30,7 +30,7 @@ from matsearch.records import Rejection
 if TYPE_CHECKING:
     import numpy as np
 
-    from matsearch.propose.proposer import Space
+    from matsearch.propose.space import Space
 
 __all__ = [
     "N_TRIES",
@@ -49,6 +49,7 @@ OPERATORS = {
     "crossover": "matsearch.propose.operators.crossover:Crossover",
     "distort": "matsearch.propose.operators.distortion:Distort",
     "explore": "matsearch.propose.operators.explore:Explore",
+    "ion_exchange": "matsearch.propose.operators.substitution:IonExchange",
     "mutate": "matsearch.propose.operators.mixed:Mutate",
     "optimise": "matsearch.propose.operators.mixed:Optimise",
     "predict": "matsearch.propose.operators.mixed:Predict",

@@ -16,34 +16,11 @@ from matsearch.crystal.text import from_json, to_json
 from matsearch.errors import BackendRequestError
 from matsearch.llm.base import Backend, SamplingOptions
 from matsearch.propose.operators.base import Parent, Proposal
+from matsearch.propose.space import Space
 from matsearch.records import Completion, Prompt
 
 if TYPE_CHECKING:
-    from pymatgen.core import Structure
-
     from matsearch.propose.operators.pool import Pool
-    from matsearch.propose.space import Space
-
-OPERATOR_OF = {"repair": "mutate"}
-"""Operators whose prompt has no twin of its own: a crystal that failed is changed like any other."""
-
-
-def request_text(operator: str, parents: Sequence[tuple[int, Structure]], space: Space) -> str:
-    """The prompt.
-
-    Args:
-        operator: Its name.
-        parents: Candidate ids and crystals.
-        space: Which crystals are wanted.
-    """
-    shown = [{"id": number, "structure": json.loads(to_json(structure))} for number, structure in parents]
-    wanted = {
-        "elements": sorted(space.elements) if space.elements else None,
-        "max_atoms": space.max_atoms,
-        "composition": space.composition,
-    }
-    request = {"operator": OPERATOR_OF.get(operator, operator), "parents": shown, "space": wanted}
-    return json.dumps(request, separators=(",", ":"))
 
 
 class OperatorsBackend(Backend):
@@ -115,7 +92,5 @@ class OperatorsBackend(Backend):
 
 
 def _space(wanted: Mapping[str, Any]) -> Space:
-    from matsearch.propose.space import Space
-
     elements = wanted["elements"]
     return Space(frozenset(elements) if elements else None, wanted["max_atoms"], wanted["composition"])

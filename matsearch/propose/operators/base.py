@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from matsearch.propose.operators.pool import Pool
-    from matsearch.propose.proposer import Space
+    from matsearch.propose.space import Space
 
 N_TRIES = 10
 """Attempts at one proposal, each with other random choices, before it is given up."""

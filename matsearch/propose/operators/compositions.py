@@ -12,7 +12,7 @@ from matsearch.propose.operators.volumes import ELEMENTS
 if TYPE_CHECKING:
     import numpy as np
 
-    from matsearch.propose.proposer import Space
+    from matsearch.propose.space import Space
 
 N_DRAWS = 60
 """Sets of random elements, of which the first that can be neutral is taken; else the last."""

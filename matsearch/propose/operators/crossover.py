@@ -35,7 +35,7 @@ from matsearch.records import Rejection
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-    from matsearch.propose.proposer import Space
+    from matsearch.propose.space import Space
 
 N_CUTS = 6
 """Cuts in one attempt, of which the roomiest child is taken."""

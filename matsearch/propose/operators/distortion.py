@@ -16,7 +16,7 @@ from matsearch.records import Rejection
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-    from matsearch.propose.proposer import Space
+    from matsearch.propose.space import Space
 
 STRAIN = 0.05
 """Standard deviation of each component of the strain; of angles, in 90 degrees."""

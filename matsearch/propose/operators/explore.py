@@ -32,7 +32,7 @@ from matsearch.records import Rejection
 from matsearch.reference.catalogue import amounts_in
 
 if TYPE_CHECKING:
-    from matsearch.propose.proposer import Space
+    from matsearch.propose.space import Space
 
 SIZE = 20
 """Most atoms in a cell where the space sets no limit."""

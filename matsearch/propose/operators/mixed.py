@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from matsearch.propose.operators.pool import Pool
-    from matsearch.propose.proposer import Space
+    from matsearch.propose.space import Space
 
 
 class _OneOf(Operator):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from pymatgen.core import Structure
 
-    from matsearch.propose.proposer import Space
+    from matsearch.propose.space import Space
     from matsearch.reference.known import Reference
 
 MAX_HEIGHT = 0.05

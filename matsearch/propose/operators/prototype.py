@@ -30,7 +30,7 @@ from matsearch.reference.catalogue import amounts_in
 if TYPE_CHECKING:
     import numpy as np
 
-    from matsearch.propose.proposer import Space
+    from matsearch.propose.space import Space
 
 N_PHASES = 20
 """Phases of which one with like electronegativities is taken."""

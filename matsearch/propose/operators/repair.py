@@ -19,7 +19,7 @@ from matsearch.records import Rejection
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-    from matsearch.propose.proposer import Space
+    from matsearch.propose.space import Space
 
 VOLUMES = (0.75, 1.6)
 """In volumes of the atoms; a cell outside is scaled to a random one between `USUAL`."""

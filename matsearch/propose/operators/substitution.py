@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
     from pymatgen.core import Structure
 
-    from matsearch.propose.proposer import Space
+    from matsearch.propose.space import Space
 
 TWO_AT_ONCE = 0.3
 """Share of attempts that exchange two elements, where the crystal has two."""
@@ -93,6 +93,20 @@ class Substitute(Operator):
         if states is not None and not is_balanced(made):
             return refusal("charge_unbalanced", f"{describe(renamed)} in {_spaced(counts)} leaves a charge")
         return renamed
+
+
+class IonExchange(Substitute):
+    """The same with parents drawn from known phases near the hull: a baseline that learns nothing from a search."""
+
+    name = "ion_exchange"
+    min_parents = 0
+
+    def attempt(self, _parents: Sequence[Parent], space: Space, rng: np.random.Generator) -> Change | Rejection:
+        """One exchange in one known phase."""
+        drawn = self.pool.draw_parents(space, rng, 1)
+        if not drawn:
+            return refusal("no_parents", "no known phase is near enough to the space")
+        return super().attempt(drawn, space, rng)
 
 
 def _allowed(space: Space, taken: Collection[str], symbol: str) -> list[str]:

@@ -23,7 +23,7 @@ from matsearch.records import Rejection
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-    from matsearch.propose.proposer import Space
+    from matsearch.propose.space import Space
 
 LARGEST_LOSS = 0.4
 """Share of the atoms that may be taken out."""

@@ -18,7 +18,7 @@ from matsearch.propose.operators.substitution import with_target
 from matsearch.records import Rejection
 
 if TYPE_CHECKING:
-    from matsearch.propose.proposer import Space
+    from matsearch.propose.space import Space
 
 N_PLACES = 20
 """Random places of an orbit of which the roomiest is taken."""

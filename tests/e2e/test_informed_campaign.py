@@ -98,7 +98,7 @@ def test_a_continued_campaign_asks_what_an_uninterrupted_one_asks(campaign, tmp_
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     path = campaign()
     command("run", path, "--run-dir", whole)
-    # Stopped in the middle by budgets, several times, with other workers: the memory is built again from what the store holds.
+    # Stopped in the middle by budgets, several times, with other workers; the memory is built again from the store.
     command("run", path, "--run-dir", parts, "--set", "budget.proposals=6")
     for limit in ("11", "14", "1000"):
         workers = "llm.options.concurrency=4"
