@@ -4,8 +4,8 @@
 
 Rates with 95 % Wilson intervals, of all samples of a task, as the default options of the backend give them; `explore`
 is sampled without the mask too. Prompts are those of a campaign: parents of `mutate` and `crossover` are known phases
-near the hull, and a stable crystal is asked for. Novel is what matches no phase of the shipped reference, memorised what
-matches a crystal of the training corpus; nothing is relaxed here (see proposers.py). Time is the wall's and, since
+near the hull, and a stable crystal is asked for. Novel is what matches no phase of the shipped reference, memorised
+what matches a crystal of the training corpus; nothing is relaxed here (see proposers.py). Time is the wall's and, since
 machines are busy, that of the processor, of which two cores have as much again in the same seconds.
 """
 
