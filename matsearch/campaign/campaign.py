@@ -136,9 +136,12 @@ class Campaign:
         try:
             # A run that goes on may need no more replies; one that does will ask for them soon.
             parts = Parts.build(self.config, check_backends=not is_run_dir(self.run_dir))
-        except BackendUnavailableError:
-            # Nothing is wrong with the campaign: its folder is made, so that there is a command that continues.
-            parts = Parts.build(self.config)
+        except BackendUnavailableError as unavailable:
+            # Where all else is right the folder is made, so that there is a command that continues.
+            try:
+                parts = Parts.build(self.config)
+            except MatsearchError:
+                raise unavailable from None
         try:
             if not is_run_dir(self.run_dir):
                 parts.seed_phases()  # a space without any is said before there is a folder

@@ -24,6 +24,7 @@ from matsearch.potential.longrange.pqeq import (
     UnstableChargesError,
 )
 from matsearch.potential.longrange.terms import boys
+from matsearch.potential.response import shell_response
 from matsearch.testing.potential import example_crystals
 
 FCC = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
@@ -332,7 +333,8 @@ def test_crystals_as_measured_have_charges(potential: PQEq) -> None:
         angle = 120 if group == 167 else 90
         lattice = Lattice.from_parameters(side, side, side * ratio, 90, 90, angle)
         crystals.append(Structure.from_spacegroup(group, lattice, list(sites), list(sites.values())))
-    crystals += [one * 2 for one in crystals if len(one) <= 8]
+    unit_cells = [one.get_primitive_structure() for one in crystals]
+    crystals += [one * 2 for one in unit_cells if len(one) <= 3]
     found = potential.equilibrium(batch_of(*crystals))
     assert found.failures == {}
     assert torch.isfinite(found.energies).all()
@@ -343,6 +345,16 @@ def test_a_lone_atom_keeps_its_charge(potential: PQEq) -> None:
     prediction = potential.predict([metal])[0]
     assert prediction.energy == pytest.approx(0, abs=1e-10)
     np.testing.assert_allclose(prediction.charges, 0, atol=1e-12)
+
+
+@pytest.mark.parametrize("symbol", ["K", "Fr", "Cu", "H"])
+def test_a_metal_so_wide_that_no_wave_reaches_it(potential: PQEq, symbol: str) -> None:
+    # One atom in a cell so small that all waves of its Gaussian lie beyond the cutoff.
+    metal = Structure(Lattice(1.9 * (1 - 2 * np.eye(3)) / 2), [symbol], [[0.1, 0.2, 0.3]])
+    found = shell_response(potential, batch_of(metal)), potential.evaluate(batch_of(metal))
+    assert float(found[1].energies) == pytest.approx(0, abs=1e-9)
+    np.testing.assert_allclose(found[1].forces, 0, atol=1e-9)
+    assert torch.isfinite(found[1].stresses).all() and torch.isfinite(found[0].dielectric).all()
 
 
 def test_parameters_of_103_elements_and_what_is_published_of_them() -> None:

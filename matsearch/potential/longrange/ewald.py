@@ -155,6 +155,8 @@ def waves(cells: Tensor, cutoffs: Tensor) -> tuple[Tensor, Tensor]:
     first, second, third = integers.unbind(1)
     half = (first > 0) | ((first == 0) & ((second > 0) | ((second == 0) & (third > 0))))
     integers = integers[half].to(cells.dtype)
+    if not len(integers):  # a small cell of wide Gaussians
+        return pad.expand(len(cells), 1, 3), torch.zeros((len(cells), 1), dtype=torch.bool, device=cells.device)
     k = 2 * math.pi * integers @ torch.linalg.inv(cells).mT
     squares = k.square().sum(2)
     outside = squares > cutoffs[:, None].square()
