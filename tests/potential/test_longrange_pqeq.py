@@ -308,33 +308,30 @@ def test_predictions_carry_charges(potential: PQEq) -> None:
     np.testing.assert_allclose(prediction.forces, 0, atol=1e-9)
 
 
-# Space group, cell (Å; c/a where it has one) and sites at room temperature, from the usual tables.
-AS_MEASURED = {
-    "NaCl": (225, (5.640, 1), {"Na": [0, 0, 0], "Cl": [0.5, 0.5, 0.5]}),
-    "KCl": (225, (6.293, 1), {"K": [0, 0, 0], "Cl": [0.5, 0.5, 0.5]}),
-    "KBr": (225, (6.598, 1), {"K": [0, 0, 0], "Br": [0.5, 0.5, 0.5]}),
-    "CsCl": (221, (4.123, 1), {"Cs": [0, 0, 0], "Cl": [0.5, 0.5, 0.5]}),
-    "RbI": (225, (7.342, 1), {"Rb": [0, 0, 0], "I": [0.5, 0.5, 0.5]}),
-    "MgO": (225, (4.212, 1), {"Mg": [0, 0, 0], "O": [0.5, 0.5, 0.5]}),
-    "LiF": (225, (4.026, 1), {"Li": [0, 0, 0], "F": [0.5, 0.5, 0.5]}),
-    "CaF2": (225, (5.463, 1), {"Ca": [0, 0, 0], "F": [0.25, 0.25, 0.25]}),
-    "TiO2": (136, (4.594, 0.6441), {"Ti": [0, 0, 0], "O": [0.305, 0.305, 0]}),
-    "BaTiO3": (221, (4.000, 1), {"Ba": [0, 0, 0], "Ti": [0.5, 0.5, 0.5], "O": [0.5, 0.5, 0]}),
-    "SrTiO3": (221, (3.905, 1), {"Sr": [0, 0, 0], "Ti": [0.5, 0.5, 0.5], "O": [0.5, 0.5, 0]}),
-    "Al2O3": (167, (4.759, 2.730), {"Al": [0, 0, 0.352], "O": [0.306, 0, 0.25]}),
-    "Cu": (225, (3.615, 1), {"Cu": [0, 0, 0]}),
-    "K": (229, (5.328, 1), {"K": [0, 0, 0]}),
-}
+def perovskite(side: float, large: str, small: str) -> Structure:
+    return Structure(Lattice.cubic(side), [large, small, *"OOO"], [[0] * 3, [0.5] * 3, *FCC[1:]])
 
 
 def test_crystals_as_measured_have_charges(potential: PQEq) -> None:
-    crystals = []
-    for group, (side, ratio), sites in AS_MEASURED.values():
-        angle = 120 if group == 167 else 90
-        lattice = Lattice.from_parameters(side, side, side * ratio, 90, 90, angle)
-        crystals.append(Structure.from_spacegroup(group, lattice, list(sites), list(sites.values())))
-    unit_cells = [one.get_primitive_structure() for one in crystals]
-    crystals += [one * 2 for one in unit_cells if len(one) <= 3]
+    # Cells at room temperature, from the usual tables.
+    salts = [("Na", "Cl", 5.640), ("K", "Cl", 6.293), ("K", "Br", 6.598), ("Rb", "I", 7.342), ("Mg", "O", 4.212)]
+    crystals = [rocksalt(side, cation, anion) for cation, anion, side in [*salts, ("Li", "F", 4.026)]]
+    fluorite = np.concatenate([FCC, FCC + 0.25, FCC + 0.75])
+    rutile = [[0] * 3, [0.5] * 3, [0.305, 0.305, 0], [-0.305, -0.305, 0], [0.805, 0.195, 0.5], [0.195, 0.805, 0.5]]
+    corundum = [[0, 0, 0.352], [0.306, 0, 0.25]]
+    crystals += [
+        Structure(Lattice.cubic(4.123), ["Cs", "Cl"], [[0] * 3, [0.5] * 3]),
+        Structure(Lattice.cubic(5.463), ["Ca"] * 4 + ["F"] * 8, fluorite),
+        Structure(Lattice.tetragonal(4.594, 2.959), ["Ti"] * 2 + ["O"] * 4, rutile),
+        perovskite(4.000, "Ba", "Ti"),
+        perovskite(3.905, "Sr", "Ti"),
+        Structure.from_spacegroup(167, Lattice.hexagonal(4.759, 12.991), ["Al", "O"], corundum),
+        Structure(Lattice.cubic(3.615), ["Cu"] * 4, FCC),
+        Structure(Lattice.cubic(5.328), ["K"] * 2, [[0] * 3, [0.5] * 3]),
+    ]
+    assert len(crystals) == 14
+    # In supercells shells may move against each other.
+    crystals += [one * 2 for one in crystals if len(one) <= 5] + [crystals[1] * (1, 1, 2)]
     found = potential.equilibrium(batch_of(*crystals))
     assert found.failures == {}
     assert torch.isfinite(found.energies).all()
