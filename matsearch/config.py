@@ -233,6 +233,18 @@ def load_config(path: Path, overrides: list[str] | None = None) -> CampaignConfi
     Raises:
         ConfigError: The file is missing or no TOML, a key is unknown, a value does not fit: names it.
     """
+    data = read_toml(path)
+    for override in overrides or []:
+        apply_override(data, override)
+    return resolve_config(data, str(path), path.resolve().parent)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A campaign file as nested dicts, with its name.
+
+    Raises:
+        ConfigError: The file is missing or no TOML.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as err:
@@ -244,9 +256,7 @@ def load_config(path: Path, overrides: list[str] | None = None) -> CampaignConfi
     except tomllib.TOMLDecodeError as err:
         raise ConfigError(f"{path} is no valid TOML: {err}") from err
     data.setdefault("name", path.stem)
-    for override in overrides or []:
-        apply_override(data, override)
-    return resolve_config(data, str(path), path.resolve().parent)
+    return data
 
 
 def resolve_config(data: dict[str, Any], source: str, folder: Path | None = None) -> CampaignConfig:

@@ -9,7 +9,7 @@ import warnings
 
 import typer
 
-from matsearch.cli import evaluate, reference, relax, report, run, show
+from matsearch.cli import compare, evaluate, reference, relax, report, run, show
 from matsearch.errors import MatsearchError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("report")(report.report)
 app.command("show")(show.show)
+app.command("compare")(compare.compare)
 app.command("relax")(relax.relax)
 app.add_typer(reference.app, name="reference")
 app.command("evaluate")(evaluate.evaluate)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from matsearch.crystal.text import from_json, to_json
@@ -34,7 +34,6 @@ class OperatorsBackend(Backend):
         if model != "default":
             raise BackendRequestError(f'[llm] model {model!r} of backend "operators": there is one alone, "default"')
         super().__init__(model, options)
-        self._pools: dict[str | None, Pool] = {}
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -50,6 +49,8 @@ class OperatorsBackend(Backend):
     def _complete(self, prompt: Prompt) -> Completion:
         import numpy as np
 
+        from matsearch.propose.operators import load_operator
+
         start = time.monotonic()
         try:
             request = json.loads(prompt.user)
@@ -60,7 +61,8 @@ class OperatorsBackend(Backend):
             ) from err
         parents = [Parent(from_json(json.dumps(one["structure"])), one["id"]) for one in given]
         space = _space(wanted)
-        made = self._operator(operator, space).propose(parents, space, np.random.default_rng(prompt.seed))
+        maker = load_operator(operator, _pool(space.composition))
+        made = maker.propose(parents, space, np.random.default_rng(prompt.seed))
         text = (
             f"{made.change}; from {', '.join(map(str, made.parents)) or 'nothing'}\n{to_json(made.structure)}"
             if isinstance(made, Proposal)
@@ -68,27 +70,19 @@ class OperatorsBackend(Backend):
         )
         return Completion(text=text, model=self.name, seconds=time.monotonic() - start)
 
-    def _operator(self, name: str, space: Space) -> Any:
-        from matsearch.propose.operators import load_operator
 
-        return load_operator(name, self._pool(space.composition))
+@cache
+def _pool(composition: str | None) -> Pool:
+    """Known phases; without those of a composition to predict, which would only be looked up."""
+    from pymatgen.core import Composition
 
-    def _pool(self, composition: str | None) -> Pool:
-        """Known phases; without those of a composition to predict, which would only be looked up."""
-        if composition not in self._pools:
-            from pymatgen.core import Composition
+    from matsearch.propose.operators.pool import Pool, shipped_pool
+    from matsearch.reference.known import load_reference
 
-            from matsearch.propose.operators.pool import Pool
-
-            hidden = () if composition is None else self._reference.known(Composition(composition).reduced_formula)
-            self._pools[composition] = Pool(self._reference, hidden)
-        return self._pools[composition]
-
-    @cached_property
-    def _reference(self) -> Any:
-        from matsearch.reference.known import load_reference
-
-        return load_reference("chgnet-0.3.0")
+    if composition is None:
+        return shipped_pool()
+    reference = load_reference("chgnet-0.3.0")
+    return Pool(reference, reference.known(Composition(composition).reduced_formula))
 
 
 def _space(wanted: Mapping[str, Any]) -> Space:
