@@ -36,6 +36,8 @@ def info(
         phases = reference.phases
         typer.echo(f"\n{name} (energy scale {reference.energy_scale})")
         typer.echo(f"  phases with an energy  {len(phases)} of {len(catalogue)}")
+        if reference.n_missing:
+            typer.echo(f"  not computed yet       {reference.n_missing}, the largest cells")
         typer.echo(f"  relaxed                {int(phases.relaxed.sum())}, the others as listed ({reference.protocol})")
         stable = phases[phases.energy_above_hull == 0]
         typer.echo(f"  on the hull            {len(stable)}, of these relaxed {int(stable.relaxed.sum())}")

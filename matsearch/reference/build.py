@@ -1,9 +1,9 @@
 """Make the reference of known phases for one potential: what they are, their energies, the hull.
 
-All phases get a single point. Those that could be on the hull are relaxed by the campaigns' own protocol, lowest first,
-then those within reach of it and the only phases of their formulas, until nothing is left to relax or time is up. The
-rest keep their single points and say so (`relaxed` = False). Every chunk is committed, so that a stopped build
-continues where it was, and the file is written whenever it stops.
+All phases get a single point, small cells first. Those that could be on the hull are relaxed by the campaigns' own
+protocol, lowest first, then those within reach of it and the only phases of their formulas, until nothing is left to
+relax or time is up. The rest keep their single points and say so (`relaxed` = False). Every chunk is committed, so that
+a stopped build continues where it was, and the file is written whenever it stops.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from matsearch.reference.catalogue import (
 from matsearch.reference.energies import energies_path, read_energies, write_energies
 from matsearch.reference.hull import Hull
 from matsearch.reference.known import fractions_of, shipped_folder
-from matsearch.reference.progress import BuildProgress
+from matsearch.reference.progress import BuildProgress, State
 from matsearch.reference.sources import read_phases
 
 if TYPE_CHECKING:
@@ -129,11 +129,12 @@ def build(
     try:
         if path.is_file() and not progress.states():
             progress.adopt(catalogue.ids, read_energies(path, potential.name, catalogue)[0])
-        _compute_single_points(catalogue, rows, potential, progress, say)
         try:
+            _compute_single_points(catalogue, rows, potential, progress, say)
             _relax_until_settled(catalogue, rows, potential, progress, within, deadline, say)
         finally:
-            _write(catalogue, rows, potential, progress, path, within, say)
+            if progress.states():
+                _write(catalogue, rows, potential, progress, path, within, say)
     finally:
         progress.close()
 
@@ -245,14 +246,14 @@ def _until(moment: float, rows: Sequence[int]) -> Iterator[int]:
 def _gather(catalogue: Catalogue, rows: np.ndarray, progress: BuildProgress) -> Energies:
     """What is known by now.
 
-    A phase whose relaxation was rejected has no energy: a candidate like it would be rejected, too. Where that leaves
-    an element without a pure phase, no phase with it has one.
+    A phase without a single point yet has no energy. Nor has one whose relaxation was rejected: a candidate like it
+    would be rejected, too. Where that leaves an element without a pure phase, no phase with it has one.
 
     Raises:
         PotentialError: No pure phase has an energy.
     """
     states = {state.id: state for state in progress.states()}
-    found = [states[catalogue.ids[row]] for row in rows]
+    found = [states.get(phase_id := catalogue.ids[row], State(phase_id, None, None, None)) for row in rows]
     energies = np.array([math.nan if state.energy is None else state.energy for state in found])
     failures = [state.failure for state in found]
     amounts = [catalogue.amounts[row] for row in rows]
@@ -299,6 +300,7 @@ def _write(
     known = _gather(catalogue, rows, progress)
     heights = known.above_hull
     cells = progress.cells()
+    computed = {state.id for state in progress.states()}
     table = []
     for index, row in enumerate(rows):
         has_energy = bool(np.isfinite(heights[index]))
@@ -324,6 +326,7 @@ def _write(
         "catalogue": catalogue.digest,
         "protocol": json.dumps(protocol | {"within": within if math.isfinite(within) else None}),
         "n_pending": str(n_pending),
+        "n_missing": str(sum(phase_id not in computed for phase_id in (catalogue.ids[row] for row in rows))),
     }
     write_energies(path, table, metadata)
     n_failed = sum(failure is not None for failure in known.failures)

@@ -75,6 +75,7 @@ class Reference:
         attribution: Whose data this is, and under which licence.
         protocol: How the phases were relaxed, as JSON.
         n_pending: Phases near the hull that have not been relaxed yet.
+        n_missing: Phases that have no energy because the build was stopped before them: large cells.
     """
 
     def __init__(self, catalogue: Catalogue, table: pa.Table, metadata: Mapping[str, str]) -> None:
@@ -83,6 +84,7 @@ class Reference:
         self.elements = frozenset(metadata["elements"].split(","))
         self.protocol = metadata["protocol"]
         self.n_pending = int(metadata["n_pending"])
+        self.n_missing = int(metadata.get("n_missing", "0"))
         self.attribution = f"{catalogue.attribution} Energies and relaxed cells: matsearch, {self.potential}."
         self._catalogue = catalogue
         self._table = table

@@ -142,6 +142,8 @@ class BuildProgress:
             done = row["relaxed"] or row["unconverged"] or row["failure"] is not None
             cell = [None if row[name] is None else np.array(row[name], dtype=_KINDS[name]).tobytes() for name in _KINDS]
             energy = row["energy_per_atom"]
+            if energy is None and not done:
+                continue  # not computed when the file was written
             rows.append((
                 ids[row["phase"]], None if done else energy, energy if done else None,
                 int(row["relaxed"]) if done else None, row["group"], *cell, row["failure"],

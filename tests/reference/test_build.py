@@ -92,6 +92,24 @@ def test_an_interrupted_build_ends_like_an_uninterrupted_one(source, tmp_path, m
     assert BallPotential.n_calls > 0
 
 
+def test_a_build_stopped_among_the_single_points_serves_with_what_it_has(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(building, "CHUNK", 1)
+    whole, folder = built(source, tmp_path / "whole"), tmp_path / "parts"
+
+    def stop(text):
+        if text.startswith("single points: 7"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(BallPotential("cpu"), folder, stop, source=str(source))
+    reference = load_reference(BallPotential.name, folder)
+    assert reference.n_missing == 2 and len(reference.phases) == 7
+    # Without the database of its progress, from the file alone.
+    energies_path(folder, BallPotential.name).with_suffix(".progress.sqlite").unlink()
+    assert_same_reference(whole, built(None, folder))
+    assert load_reference(BallPotential.name, folder).n_missing == 0
+
+
 @pytest.mark.parametrize("moment", ["single points: 4", "relaxed 3"])
 def test_a_killed_build_ends_like_an_uninterrupted_one(source, tmp_path, moment):
     code = f"""
