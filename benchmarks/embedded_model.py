@@ -6,7 +6,7 @@ Rates with 95 % Wilson intervals, of all samples of a task, as the default optio
 is sampled without the mask too. Prompts are those of a campaign: parents of `mutate` and `crossover` are known phases
 near the hull, and a stable crystal is asked for. Novel is what matches no phase of the shipped reference, memorised
 what matches a crystal of the training corpus; nothing is relaxed here (see proposers.py). Time is the wall's and, since
-machines are busy, that of the processor, of which two cores have as much again in the same seconds.
+machines are busy, that of the processor; a second thread only costs time, the model is that small.
 """
 
 import argparse
@@ -96,7 +96,7 @@ def main():
     parser.add_argument("--model", default="default")
     parser.add_argument("--temperature", type=float, help="else the default")
     parser.add_argument("--corpus", help="the training corpus, as matsearch.training made it")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
         "--tasks", nargs="+", default=["explore", "unmasked", "within", "mutate", "crossover", "predict"]
     )

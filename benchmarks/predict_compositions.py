@@ -46,7 +46,7 @@ def main():
     parser.add_argument("--samples", type=int, default=20, help="of each composition")
     parser.add_argument("--model", default="default")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(given.threads)

@@ -100,9 +100,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--crystals", type=int, default=200, help="of each proposer")
     parser.add_argument("--model", default="default")
+    parser.add_argument("--temperature", type=float, help="of the model, else the default")
     parser.add_argument("--corpus", help="the training corpus, as matsearch.training made it")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--proposers", nargs="+", default=["explore", "mutate", "substitute", "random_prototype"])
     given = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -116,7 +117,8 @@ def main():
             texts.append(to_compact(parent.structure))
         except ValueError:
             continue  # not in the vocabulary
-    backend = load_backend("embedded", given.model, {})
+    options = {} if given.temperature is None else {"temperature": given.temperature}
+    backend = load_backend("embedded", given.model, options)
     proposers = {
         "explore": lambda: from_model(backend, ["explore within 20 stable child"] * 4 * given.crystals),
         "mutate": lambda: from_model(backend, [f"mutate {text} within 20 stable child" for text in texts]),
