@@ -38,8 +38,8 @@ STRAINS = (-0.01, -0.005, 0.005, 0.01)
 FORCE_TOL = 0.01
 """eV/Å; softer modes than that are rare, and a crystal whose atoms are not at rest seems too stiff."""
 MAX_STEPS = 300
-SYMMETRY_TOL = 0.01
-"""Å; a symmetry that the relaxed crystal lacks by more would be forced upon its tensor."""
+SYMMETRY_TOL = 1e-3
+"""Å; what the relaxed crystal lacks of a symmetry by more is not forced upon its tensor: it costs more strains."""
 MAX_RESIDUAL = 0.1
 """Largest root-mean-square residual of the stresses, relative to the linear ones, after what is quadratic in strain:
 beyond it a crystal changes phase under strain, or the symmetry found is not that of the energies."""

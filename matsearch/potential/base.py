@@ -197,6 +197,8 @@ def load_potential(name: str, device: str = "auto") -> Potential:
 
 def summands(name: str) -> list[str]:
     """The names that a name adds with `+`, which the path of a file may hold, too."""
+    if Path(name.rpartition(":")[0]).expanduser().is_file():
+        return [name]  # a plug-in in a file
     found: list[str] = []
     left = name.split("+")
     while left:

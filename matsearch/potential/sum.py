@@ -101,6 +101,9 @@ def _require_addable(parts: Sequence[BatchedPotential]) -> None:
     kinds = [name.partition("(")[0] for name in names]
     if twice := sorted({kind for kind in kinds if kinds.count(kind) > 1}):
         raise PotentialError(f"{'+'.join(names)} adds {', '.join(twice)} twice; take one")
+    charged = [part.name for part in parts if part.needs_refit is not None]
+    if len(charged) > 1:
+        raise PotentialError(f"{' and '.join(charged)} are one energy by different parameters; a sum takes one")
     whole = [part for part in parts if not part.is_term]
     if len(whole) > 1:
         raise PotentialError(

@@ -90,6 +90,8 @@ class Templates:
             raise self._missing(style, str(err.name or name)) from err
         except TemplateSyntaxError as err:
             raise ConfigError(f"prompt template {err.filename or where}, line {err.lineno}: {err.message}") from err
+        except RecursionError as err:
+            raise ConfigError(self._endless(style, name)) from err
         # What the expressions of a template raise.
         except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError) as err:
             known = ", ".join(_variables_of(name))
@@ -133,7 +135,7 @@ class Templates:
             examples: What it may have to do with, in words, to such variables.
 
         Raises:
-            ConfigError: It is no Jinja2, or uses a variable or an attribute that does not exist; names it.
+            ConfigError: It is no Jinja2, uses a variable or attribute that does not exist, or says nothing; names it.
         """
         for file in self._files(style, name):
             self._require_known_variables(style, file, _variables_of(name))
@@ -143,9 +145,14 @@ class Templates:
         self.system(style, name)
         for words, example in examples.items():
             try:
-                self.render(style, name, example)
+                text = self.render(style, name, example)
             except ConfigError as err:
                 raise ConfigError(f"{err} (tried with {words})") from err
+            if not text:
+                raise ConfigError(
+                    f"prompt template {self._where(style, name)} is empty: it asks for nothing (tried with {words}); "
+                    "write what is asked for, or remove the file"
+                )
 
     def _require_known_variables(self, style: str, file: str, known: Mapping[str, str]) -> None:
         from jinja2 import TemplateSyntaxError, meta
@@ -172,20 +179,34 @@ class Templates:
 
     def _files(self, style: str, name: str) -> list[str]:
         """A template's file and those that it includes."""
-        from jinja2 import TemplateSyntaxError, meta
-
         found, waiting = [], [f"{name}.txt"]
         while waiting:
             file = waiting.pop()
             if file in found:
                 continue
             found.append(file)
-            try:
-                included = meta.find_referenced_templates(self._environments[style].parse(self._source(style, file)))
-            except TemplateSyntaxError:
-                continue  # said when it is rendered
-            waiting += [one for one in included if one is not None]
+            waiting += self._included(style, file)
         return found
+
+    def _included(self, style: str, file: str) -> list[str]:
+        """The files that a file names in so many words."""
+        from jinja2 import TemplateSyntaxError, meta
+
+        try:
+            included = meta.find_referenced_templates(self._environments[style].parse(self._source(style, file)))
+            return [one for one in included if one is not None]
+        except TemplateSyntaxError:
+            return []  # said when it is rendered
+
+    def _endless(self, style: str, name: str) -> str:
+        """What is wrong with a template whose rendering never ends: the file that leads back to itself, if one does."""
+        for file in self._files(style, name):
+            where = self._where(style, file.removesuffix(".txt"))
+            for one in self._included(style, file):
+                if file in self._files(style, one.removesuffix(".txt")):
+                    way = "itself" if one == file else f"{one}, which leads back to it"
+                    return f"prompt template {where} includes {way}, without end"
+        return f"prompt template {self._where(style, name)}: a macro in it calls itself without end"
 
     def _source(self, style: str, file: str) -> str:
         from jinja2 import TemplateNotFound
@@ -196,6 +217,8 @@ class Templates:
             return environment.loader.get_source(environment, file)[0]
         except TemplateNotFound as err:
             raise self._missing(style, file) from err
+        except UnicodeDecodeError as err:
+            raise ConfigError(f"prompt template {self._where(style, file.removesuffix('.txt'))} is not UTF-8") from err
 
     def _missing(self, style: str, file: str) -> ConfigError:
         known = ", ".join(self.names(style))

@@ -104,19 +104,20 @@ def rank(store: RunStore, frame: pd.DataFrame, count: int = 20) -> Ranking:
     sought = [goal for goal in goals if goal.is_sought]
     losses = np.array([[goal.loss(one[names.index(goal.name)]) for goal in sought] for one in values])
     losses = losses.reshape(len(values), len(sought))
-    keeps = np.array([_keeps_all(goals, one) for one in values], dtype=bool)
+    broken = _violations(goals, values)
     is_seed = (pool["operator"] == "seed").to_numpy()
     seeds, found = np.flatnonzero(is_seed), np.flatnonzero(~is_seed)
     selection = store.config["search"]["selection"]
     verdict = verdicts(frame).loc[pool.index[found]]
-    tiers = (2 * ~verdict["metastable"] + ~verdict["novel"]).to_numpy() + 4 * ~keeps[found]
+    tiers = (2 * ~verdict["metastable"] + ~verdict["novel"]).to_numpy()
     best: list[int] = []
-    for tier in range(8):
-        members = found[tiers == tier]
-        best += members[_first(losses[members], goals, selection, count - len(best))].tolist()
-    best_seed = seeds[_first(losses[seeds], goals, selection, 1)]
+    for tier in range(4):
+        members = found[(tiers == tier) & (broken[found] == 0)]
+        best += _first(members, losses, broken, goals, selection, count - len(best))
+    best += _first(found[broken[found] > 0], losses, broken, goals, selection, count - len(best))
+    best_seed = _first(seeds, losses, broken, goals, selection, 1)
     compared = np.array([*seeds, *best[:1]], dtype=int)
-    order = compared[_first(losses[compared], goals, selection, len(compared))]
+    order = _first(compared, losses, broken, goals, selection, len(compared))
     copies = frame["duplicate_of"].value_counts()
     crystals = []
     for number, position in enumerate(best, start=1):
@@ -129,8 +130,18 @@ def rank(store: RunStore, frame: pd.DataFrame, count: int = 20) -> Ranking:
     )
 
 
-def _first(losses: np.ndarray, goals: Sequence[Goal], selection: str, count: int) -> list[int]:
-    """The first `count` indices in the order of preference."""
+def _first(
+    rows: np.ndarray, losses: np.ndarray, broken: np.ndarray, goals: Sequence[Goal], selection: str, count: int
+) -> list[int]:
+    """The first `count` of some rows in the order of preference: those that keep the constraints, then by violation."""
+    kept = rows[broken[rows] == 0]
+    first = kept[_preferred(losses[kept], goals, selection, count)].tolist()
+    others = rows[broken[rows] > 0]
+    return [*first, *others[np.argsort(broken[others], kind="stable")].tolist()][:count]
+
+
+def _preferred(losses: np.ndarray, goals: Sequence[Goal], selection: str, count: int) -> list[int]:
+    """The first `count` indices by the goals alone."""
     kept = np.arange(len(losses))
     if selection == "pareto":
         # All that dominate a point come before it, so one that `count` others dominate is not among the first. This
@@ -140,11 +151,14 @@ def _first(losses: np.ndarray, goals: Sequence[Goal], selection: str, count: int
     return [int(kept[i]) for i in order[:count]]
 
 
-def _keeps_all(goals: Sequence[Goal], values: np.ndarray) -> bool:
-    """Whether a crystal with these values keeps every constraint."""
-    return all(
-        goal.limit is None or goal.limit.violation(value) == 0 for goal, value in zip(goals, values, strict=True)
-    )
+def _violations(goals: Sequence[Goal], values: np.ndarray) -> np.ndarray:
+    """[n] how far rows of values [n, n_goals] are from keeping the constraints, as selection counts it."""
+    totals = np.zeros(len(values))
+    for column, goal in enumerate(goals):
+        if goal.limit is not None:
+            one = np.array([goal.limit.violation(value) for value in values[:, column]])
+            totals += one / one.max() if len(one) and one.max() > 0 else 0.0
+    return totals
 
 
 def _n_dominating(losses: np.ndarray, loss: np.ndarray) -> int:

@@ -46,6 +46,18 @@ def test_a_tensor_of_the_right_number_of_constants_is_found_from_the_fewest_stra
     np.testing.assert_allclose(fit_tensor(strains, strains @ tensor, basis), tensor, atol=1e-9)
 
 
+@pytest.mark.parametrize("angle", [0.0, 1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 0.7])
+@pytest.mark.parametrize("system", ["cubic", "hexagonal 6/mmm", "trigonal -3m", "tetragonal 4/m", "orthorhombic"])
+def test_an_error_of_the_stresses_is_magnified_little_however_the_cell_is_turned(system, angle):
+    turn = Rotation.from_euler("xyz", [angle, 0.7 * angle, -0.4 * angle]).as_matrix()
+    basis = invariant_basis(turn @ point_group(system) @ turn.T)
+    tensor = np.einsum("n,nij->ij", np.random.default_rng(3).normal(size=len(basis)), basis)
+    strains = 0.01 * np.eye(6)[strain_directions(basis)]
+    noise = np.random.default_rng(4).normal(scale=1e-5, size=strains.shape)
+    found = fit_tensor(strains, strains @ tensor + noise, basis)
+    assert np.abs(found - tensor).max() < 10 * 1e-5 / 0.01
+
+
 def test_a_cubic_crystal_in_its_axes_needs_two_strains():
     assert strain_directions(invariant_basis(point_group("cubic"))) == [0, 3]
 

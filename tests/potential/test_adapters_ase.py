@@ -3,6 +3,7 @@
 import inspect
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
 import numpy as np
@@ -93,3 +94,15 @@ def test_a_calculation_that_fails_names_the_structure():
     potential = AsePotential(Fails(), name="dft", energy_scale="pbe-raw", elements=["Al"])
     with pytest.raises(PotentialError, match=r"dft failed on structure 0 \(Al\): CalculationFailed: no convergence"):
         potential.predict([example_crystals()[3]])
+
+
+def test_threads_take_turns_with_one_calculator():
+    crystals = [
+        Structure(Lattice([[0, a, a], [a, 0, a], [a, a, 0]]), [symbol], [[0, 0, 0]])
+        for symbol, a in (("Cu", 1.8), ("Al", 2.0))
+    ]
+    potential = AsePotential(EMT(), name="emt", energy_scale="emt", elements=["Al", "Cu"])
+    alone = [one.energy for one in potential.predict(crystals)]
+    with ThreadPoolExecutor(2) as threads:
+        jobs = [threads.submit(potential.predict, [crystals[number % 2]]) for number in range(80)]
+    assert [job.result()[0].energy for job in jobs] == [alone[number % 2] for number in range(80)]

@@ -145,6 +145,18 @@ def test_a_part_that_asks_a_calculator_is_refused():
         PotentialSum([Other(), load_potential("d3(pbe,bj)", "cpu")])
 
 
+def test_one_energy_by_two_sets_of_parameters_is_not_added():
+    with pytest.raises(PotentialError, match="pqeq and pqeq-refitted are one energy by different parameters"):
+        load_potential("pqeq+pqeq-refitted", "cpu")
+
+
+def test_a_plug_in_in_a_folder_with_a_plus_is_one_name(tmp_path):
+    (tmp_path / "a+b").mkdir()
+    path = tmp_path / "a+b" / "mine.py"
+    path.write_text("def make(device): ...\n")
+    assert summands(f"{path}:make") == [f"{path}:make"]
+
+
 def test_the_path_of_a_file_may_hold_a_plus(tmp_path):
     path = tmp_path / "a+b+c.model"
     path.touch()

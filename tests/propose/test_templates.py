@@ -140,13 +140,23 @@ def test_own_templates_go_before_those_of_the_package_file_by_file(tmp_path):
         ("mutate.txt", "line\n{% if parents %}", ["mutate.txt", "line 2"]),
         ("mutate.txt", '{% include "_nothing.txt" %}', ["_nothing", "known"]),
         ("mutate.txt", '{% set representation = "xyz" %}', ["mutate.txt", "'xyz'", "poscar", "wyckoff"]),
+        ("mutate.txt", '{% include "mutate.txt" %}', ["mutate.txt includes itself"]),
+        ("mutate.txt", '{% include "_rules.txt" %}', ["_rules.txt includes mutate.txt, which leads back"]),
+        ("_rules.txt", '{% include "_rules.txt" %}', ["_rules.txt includes itself"]),
+        ("mutate.txt", "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", ["mutate.txt", "a macro in it calls itself"]),
+        ("mutate.txt", b"caf\xe9", ["mutate.txt is not UTF-8"]),
+        ("_rules.txt", b"caf\xe9", ["_rules.txt is not UTF-8"]),
+        ("mutate.txt", "", ["mutate.txt is empty"]),
+        ("mutate.txt", " \n{# nothing yet #}\n", ["mutate.txt is empty"]),
         ("substitut.txt", "x", ["substitut.txt", "did you mean 'substitute'"]),
         ("compact/substitute.txt", "x", ["substitute.txt", "known", "crossover"]),
     ],
 )
 def test_a_mistake_in_an_own_template_is_said_at_the_start(tmp_path, file, text, words):
     (tmp_path / "compact").mkdir()
-    (tmp_path / file).write_text(text)
+    (tmp_path / file).write_bytes(text if isinstance(text, bytes) else text.encode())
+    if "leads back" in words[0]:
+        (tmp_path / "_rules.txt").write_text('{% include "mutate.txt" %}')
     with pytest.raises(ConfigError) as caught:
         Proposer(Space(), templates=Templates(str(tmp_path))).check("chat")
     assert "\n" not in str(caught.value)

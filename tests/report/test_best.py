@@ -10,7 +10,7 @@ import pytest
 from small_run import add, rock_salt
 
 from matsearch.metrics.discovery import METASTABLE, QUARANTINE
-from matsearch.report.best import _first, rank, space_group
+from matsearch.report.best import _preferred, rank, space_group
 from matsearch.report.frame import candidates_frame
 from matsearch.report.page import write_report
 from matsearch.search import Goal, preference_order
@@ -40,13 +40,30 @@ def test_the_first_few_are_those_of_the_campaigns_own_selection(selection):
     losses = np.array([[round(rng.random(), 1), round(rng.random(), 1)] for _ in range(150)])
     whole = preference_order(losses.tolist(), GOALS, selection)
     for count in (0, 1, 7, 40, 150, 200):
-        assert _first(losses, GOALS, selection, count) == whole[:count]
+        assert _preferred(losses, GOALS, selection, count) == whole[:count]
 
 
 def test_a_campaign_that_never_began_has_no_ranking(make_run):
     with RunStore(make_run(objectives="[]"), writable=False) as store:
         ranking = rank(store, candidates_frame(store))
     assert (ranking.crystals, ranking.seeds_ahead, ranking.best_seed) == ([], 0, None)
+
+
+def test_what_breaks_a_constraint_comes_last_by_how_much_and_no_such_seed_is_ahead(make_run):
+    run_dir = make_run()
+    with RunStore(run_dir, writable=True) as store:
+        objectives = [{**one, "constraint": ">= 50"} if one["name"] == "bulk_modulus" else one
+                      for one in store.config["objectives"]]  # fmt: skip
+        store.set_meta("config", json.dumps({**store.config, "objectives": objectives}))
+        with store.transaction():
+            add(store, 0, "scored", operator="seed", structure=rock_salt("Mg", "O"), energy=0.0, bulk=10.0)
+            add(store, 1, "scored", structure=rock_salt("Ti", "O"), energy=0.0, bulk=20.0)
+            add(store, 2, "scored", structure=rock_salt("Li", "O"), energy=0.05, bulk=60.0)
+            add(store, 3, "scored", structure=rock_salt("Li", "F"), energy=0.0, bulk=40.0)
+    with RunStore(run_dir, writable=False) as store:
+        ranking = rank(store, candidates_frame(store))
+    assert [crystal.row["id"] for crystal in ranking.crystals] == [2, 3, 1]
+    assert ranking.seeds_ahead == 0
 
 
 def test_a_hull_that_is_no_goal_does_not_order_the_crystals(make_run):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -61,6 +62,8 @@ class AsePotential(Potential):
         self.elements = _symbols(elements)
         self.device = device
         self.calculator = calculator
+        # A calculator keeps the crystal it works on, and campaigns relax and score in threads of their own.
+        self._lock = threading.Lock()
         implemented = calculator.implemented_properties
         if lacking := [wanted for wanted in ("energy", "forces", "stress") if wanted not in implemented]:
             raise PotentialError(
@@ -77,7 +80,8 @@ class AsePotential(Potential):
             TypeError: One structure instead of a list of them.
         """
         self.require_predictable(structures)
-        return [self._predict_one(number, structure) for number, structure in enumerate(structures)]
+        with self._lock:
+            return [self._predict_one(number, structure) for number, structure in enumerate(structures)]
 
     def _predict_one(self, number: int, structure: Structure) -> Prediction:
         atoms = right_handed(to_atoms(structure))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pymatgen.analysis.structure_matcher import StructureMatcher
 
 from matsearch.crystal.space_groups import space_group
 from matsearch.crystal.wyckoff_positions import WyckoffPosition, wyckoff_letter, wyckoff_positions
@@ -66,7 +67,10 @@ class WyckoffEdit(Operator):
             if kind == "other":
                 old, _ = wyckoff_letter(orbits.number, orbits.points[orbit])
                 text = f"{symbol} from position {old} to {where.letter}"
-        return Change(made.structure(), f"{text}, space group {orbits.number}", (parent.id,))
+        edited = made.structure()
+        if kind != "moved" and StructureMatcher().fit(edited, structure):
+            return refusal("same_crystal", f"{text} is the same crystal in another description")
+        return Change(edited, f"{text}, space group {orbits.number}", (parent.id,))
 
     def _edits(self, orbits: Orbits) -> list[tuple[str, int, WyckoffPosition | int]]:
         """Kind, orbit, and its new position or the orbit to exchange it with."""
