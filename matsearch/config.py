@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import difflib
 import glob
+import math
+import re
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -47,6 +49,7 @@ SYMBOLS = frozenset(
     "Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au "
     "Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr".split()
 )
+CONSTRAINT = re.compile(r"\s*(<=|>=)\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*", re.ASCII)
 
 
 class Section(BaseModel):
@@ -162,7 +165,18 @@ class ObjectiveSettings(Section):
     weight: PositiveFloat = 1.0
     target: float | None = None
     tolerance: NonNegativeFloat = 0.0
-    constraint: str | None = Field(default=None, pattern=r"^\s*(<=|>=)\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$")
+    constraint: str | None = None
+
+    @field_validator("constraint")
+    @classmethod
+    def _limit(cls, constraint: str | None) -> str | None:
+        if constraint is None:
+            return None
+        if not CONSTRAINT.fullmatch(constraint):
+            raise ValueError('write "<= 0.1" or ">= 200"')
+        if not math.isfinite(float(constraint.strip()[2:])):
+            raise ValueError('needs a finite number, such as "<= 0.1"')
+        return constraint
 
     @model_validator(mode="after")
     def _one_wish(self) -> ObjectiveSettings:
@@ -381,9 +395,17 @@ def _first_problem(err: ValidationError, source: str) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if not where:
         return f"{source}: {message}"
-    came = "nothing" if problem["type"] == "missing" else repr(problem["input"])
     more = f" ({err.error_count() - 1} more after it)" if err.error_count() > 1 else ""
-    return f"{where} in {source}: {message}; got {came}{more}"
+    return f"{where} in {source}: {message}{_came(problem['type'], problem['input'])}{more}"
+
+
+def _came(kind: str, value: Any) -> str:
+    """What stood in the place of a problem; a whole table would bury the message."""
+    if kind == "missing":
+        return "; got nothing"
+    if isinstance(value, dict):
+        return "" if kind == "value_error" else "; got a table"
+    return f"; got {value!r}"
 
 
 def _with_absolute_paths(config: CampaignConfig, folder: Path) -> CampaignConfig:

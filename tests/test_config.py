@@ -73,6 +73,9 @@ relaxations = 500
         ("[search]\noperators = { mutate = 0 }", ["search.operators", "weight above 0"]),
         ("[budget]\nusd = 1", ["usd", "prices"]),
         ("objectives = []", ["objectives", "at least 1"]),
+        ("[[objectives]]\nname = 'density'\nconstraint = '< 3'", ['write "<= 0.1" or ">= 200"', "'< 3'"]),
+        ("[[objectives]]\nname = 'density'\nconstraint = '<=1e400'", ["constraint", "finite", "'<=1e400'"]),
+        ("seed = {}", ["seed", "integer", "got a table"]),
         ("seed = = 3", ["no valid TOML"]),
     ],
 )
@@ -84,6 +87,12 @@ def test_a_mistake_is_one_line_that_names_the_word_at_fault(tmp_path, text, word
     assert "c.toml" in message
     for word in words:
         assert word in message
+
+
+def test_a_problem_between_the_keys_of_a_table_does_not_print_the_table(tmp_path):
+    with pytest.raises(ConfigError, match="islands") as caught:
+        load_config(write(tmp_path, "[search]\nislands = 3\npopulation = 2"))
+    assert "{" not in str(caught.value) and "got" not in str(caught.value)
 
 
 def test_a_missing_file_is_named(tmp_path):

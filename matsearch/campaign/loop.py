@@ -12,6 +12,7 @@ import json
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, as_completed, wait
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matsearch.campaign.assessment import Assessment
@@ -175,6 +176,8 @@ class Loop:
             return asked
         for key, value in row.items():
             if stored[key] != value:
+                if key == "template_hash" and stored["template"] == row["template"]:
+                    raise self._another_template(parents.proposal, style, template)
                 raise self._diverged(parents.proposal, key, stored[key], value)
         for position, prompt in enumerate(asked.prompts):
             reply = self._store.row(
@@ -193,6 +196,20 @@ class Loop:
         return StoreError(
             f"proposal {proposal} of {self._store.run_dir} was made with another {what} ({stored!r}, now {now!r}): "
             f"matsearch or its prompts changed since; continue with the versions in resolved.json, or start a new run"
+        )
+
+    def _another_template(self, proposal: int, style: str, name: str) -> StoreError:
+        """The text of a template changed since; whose text it is says what can be done."""
+        templates = self._parts.proposer.templates
+        if own := templates.own_files(style, name):
+            mend = f"of its files {', '.join(own)} {'is' if len(own) == 1 else 'are'} yours: put that back as it was"
+        elif (folder := self._parts.config.search.prompts) is not None and Path(folder).is_absolute():
+            mend = f"none of its files is in your folder {folder} any more: put back what was there"
+        else:
+            mend = "its text comes with matsearch: continue with the versions in resolved.json"
+        return StoreError(
+            f"proposal {proposal} of {self._store.run_dir} was made with another text of prompt template "
+            f"{style}/{name}; {mend}, or start a new run"
         )
 
     # Candidates

@@ -167,5 +167,5 @@ class Bars(Progress):
 def _best_text(best: Individual | None) -> str:
     if best is None:
         return ""
-    hull = "" if best.energy_above_hull is None else f" ({best.energy_above_hull:.3f} eV/atom)"
+    hull = "" if best.energy_above_hull is None else f" ({round(best.energy_above_hull, 3) + 0.0:.3f} eV/atom)"
     return f", first of the population: {best.relaxed.composition.reduced_formula}{hull}"

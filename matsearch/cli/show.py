@@ -13,6 +13,9 @@ import typer
 if TYPE_CHECKING:
     from matsearch.store import RunStore
 
+# What others wrote must not steer the terminal: its control characters (C0, DEL, C1) are written out, as \x1b.
+VISIBLE = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
+
 
 def show(
     run_dir: Annotated[Path, typer.Argument(help="The run folder.")],
@@ -31,7 +34,7 @@ def show(
             known = "it has none yet" if last < 0 else f"its ids go from 0 to {last}"
             raise InputError(f"no candidate {candidate_id} in {run_dir}; {known}")
         lines = [*_origin(store, row), *_request(store, row), *_crystals(store, row), *_fate(store, row)]
-    typer.echo("\n".join(lines))
+    typer.echo("\n".join(lines).translate(VISIBLE))
 
 
 def _origin(store: RunStore, row: sqlite3.Row) -> Iterator[str]:

@@ -145,12 +145,15 @@ def _usage(usage: Any) -> Usage:
         # Some endpoints (Gemini's, xAI's) leave thinking out of the completion, but not out of the total, nor the bill.
         completion = max(completion, total - prompt)
     cached = _count(usage.get("prompt_tokens_details"), "cached_tokens")
-    return Usage(
-        prompt_tokens=prompt,
-        completion_tokens=completion,
-        cached_tokens=_count(usage, "prompt_cache_hit_tokens") if cached is None else cached,  # DeepSeek's word
-        reasoning_tokens=_count(usage.get("completion_tokens_details"), "reasoning_tokens"),
-    )
+    if cached is None:
+        cached = _count(usage, "prompt_cache_hit_tokens")  # DeepSeek's word
+    reasoning = _count(usage.get("completion_tokens_details"), "reasoning_tokens")
+    return Usage(prompt, completion, _part(cached, prompt), _part(reasoning, completion))
+
+
+def _part(count: int | None, whole: int | None) -> int | None:
+    """A count of some of the tokens; of more than there are, or of nobody knows how many, it says nothing."""
+    return None if count is None or whole is None or count > whole else count
 
 
 def _count(counts: Any, key: str) -> int | None:

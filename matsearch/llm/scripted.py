@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import NonNegativeFloat, PositiveInt
 
-from matsearch.errors import ConfigError
+from matsearch.errors import BackendRequestError, ConfigError, MatsearchError
 from matsearch.llm.base import Backend, SamplingOptions
 from matsearch.llm.decoding import decode, storable
 from matsearch.llm.recorded import DATABASE, RecordedReplies
@@ -83,7 +83,7 @@ class ScriptedBackend(Backend):
         """The scripted replies, in order; tokens are words, or what a recorded reply took.
 
         Raises:
-            BackendRequestError: A recorded run holds no reply to a prompt.
+            BackendRequestError: A recorded run holds no reply to a prompt, or the function raised.
             ConfigError: The function returned something other than text, or the log cannot be written.
         """
         return [self._answer(prompt) for prompt in prompts]
@@ -106,7 +106,16 @@ class ScriptedBackend(Backend):
     def _reply(self, prompt: Prompt) -> tuple[str, str]:
         if self._function is None:
             return self._replies[prompt.index % len(self._replies)]
-        text = self._function(prompt)
+        try:
+            text = self._function(prompt)
+        except MatsearchError:
+            raise
+        except (Exception, SystemExit) as err:  # someone else's function may raise anything
+            reason = f"{type(err).__name__}: {' '.join(str(err).split())}"
+            raise BackendRequestError(
+                f"scripted replies {self._source!r} raised {reason} for prompt {prompt.index}; mend the function and "
+                "continue the run"
+            ) from err
         if not isinstance(text, str):
             raise ConfigError(f"scripted replies {self._source!r} must return text, got {type(text).__name__}")
         return storable(text), "stop"

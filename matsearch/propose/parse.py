@@ -17,7 +17,15 @@ from matsearch.crystal.wyckoff_lines import line_kind
 from matsearch.crystal.wyckoff_text import from_wyckoff_text
 from matsearch.propose.blocks import Block, Kind, find_blocks, holds_cif, n_numbers
 from matsearch.propose.json_slips import CutString, JsonArray, JsonObject, read_objects
-from matsearch.propose.spellings import is_open, looks_like_structure, plain_key, to_mapping, to_wyckoff_lines
+from matsearch.propose.spellings import (
+    check_stated,
+    inherited,
+    is_open,
+    looks_like_structure,
+    plain_key,
+    to_mapping,
+    to_wyckoff_lines,
+)
 from matsearch.records import Rejection, Stage
 
 if TYPE_CHECKING:
@@ -217,21 +225,24 @@ def _attempt(read: Callable[[str], Structure], text: str, reason: str = "bad_jso
 # ---------------------------------------------------------------- JSON
 
 
-def _read_object(node: JsonObject, cut: str) -> Iterator[Structure | Rejection]:
-    """Entries of one object and of the objects in it."""
+def _read_object(
+    node: JsonObject, cut: str, around: tuple[tuple[str, object], ...] = ()
+) -> Iterator[Structure | Rejection]:
+    """Entries of one object and of the objects in it; `around` is what the objects around it say of them."""
     if looks_like_structure(node) and not any(
         _names_format(key) and _text_kind(key, value) for key, value in node.pairs
     ):
-        yield _read_mapping(node, cut)
+        yield _read_mapping(node, cut, around)
         return
     found: list[tuple[str, str, list[Structure | Rejection]]] = []
     for key, value in node.pairs:
         if kind := _text_kind(key, value):
             found.append((key, kind, _read_text(kind, value, cut)))
         elif isinstance(value, JsonObject):
-            found.append((key, "json", list(_read_object(value, cut))))
+            found.append((key, "json", list(_read_object(value, cut, inherited(node, value, around)))))
         elif isinstance(value, JsonArray):
-            found.append((key, "json", [entry for item in value.entries for entry in _read_entry(item, cut)]))
+            said = inherited(node, value, around)
+            found.append((key, "json", [entry for item in value.entries for entry in _read_entry(item, cut, said)]))
     found = [item for item in found if item[2]]
     kinds = [kind for _, kind, _ in found]
     if len(set(kinds)) == len(kinds) > 1 and all(len(entries) == 1 and _names_format(key) for key, _, entries in found):
@@ -246,10 +257,12 @@ def _read_object(node: JsonObject, cut: str) -> Iterator[Structure | Rejection]:
         yield _rejection(cut, "the object ends before its structure")
 
 
-def _read_entry(value: object, cut: str) -> Iterator[Structure | Rejection]:
+def _read_entry(
+    value: object, cut: str, around: tuple[tuple[str, object], ...] = ()
+) -> Iterator[Structure | Rejection]:
     """Entries of one value of a list."""
     if isinstance(value, JsonObject):
-        yield from _read_object(value, cut)
+        yield from _read_object(value, cut, around)
     elif kind := _text_kind("", value):
         yield from _read_text(kind, value, cut)
 
@@ -301,12 +314,15 @@ def _read_text(kind: Kind, value: object, cut: str) -> list[Structure | Rejectio
     return [entry]
 
 
-def _read_mapping(node: JsonObject, cut: str) -> Structure | Rejection:
+def _read_mapping(node: JsonObject, cut: str, around: tuple[tuple[str, object], ...]) -> Structure | Rejection:
     if is_open(node):
         return _rejection(cut, "the object of a structure is not closed")
+    node = JsonObject([*around, *node.pairs], node.start, node.end, node.closed)
     try:
         lines = to_wyckoff_lines(node)
-        return from_mapping(to_mapping(node)) if lines is None else from_wyckoff_text(lines)
+        structure = from_mapping(to_mapping(node)) if lines is None else from_wyckoff_text(lines)
+        check_stated(node, structure, is_listed=lines is None)
+        return structure
     except TextError as err:
         return _rejection(err.reason, err.detail)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from matsearch.crystal.tokens import (
     TextError,
@@ -20,6 +20,10 @@ from matsearch.crystal.tokens import (
     read_coordinate,
 )
 from matsearch.propose.json_slips import CutString, JsonArray, JsonObject
+from matsearch.propose.stated import check_formula, check_group, check_number
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
 
 _LATTICE = (
     *("lattice", "cell", "unitcell", "latticevectors", "latticematrix", "cellvectors", "latticeparameters"),
@@ -51,7 +55,13 @@ _COUNTS = ("counts", "atomcounts", "numatoms", "natoms", "numberofatoms", "speci
 _SCALES = ("scale", "scalefactor", "scalingfactor", "latticescale")
 _FLAGS = ("coordsarecartesian", "cartesian", "iscartesian")
 _MODES = ("coordinatetype", "coordinatesystem", "coordsystem", "coordtype", "coordinatemode", "mode", "coordstype")
-_GROUPS = ("spacegroup", "spacegroupnumber", "spacegroupsymbol", "sgnumber", "sg")
+_GROUPS = (
+    *("spacegroup", "spacegroupnumber", "spacegroupsymbol", "sgnumber", "sg", "spacegroupname", "spgnum"),
+    *("spacegroupinternational", "internationalnumber", "internationalsymbol", "spg"),
+)
+_FORMULAS = ("formula", "chemicalformula", "reducedformula", "formulapretty", "composition")
+_UNITS_IN_CELL = ("z", "formulaunits", "formulaunitspercell", "numformulaunits", "nformulaunits")
+_NUMBERS = ("numatoms", "natoms", "numberofatoms", "nsites", "numsites", "numberofsites", "atomcount", "totalatoms")
 _LETTERS = ("wyckoff", "wyckoffposition", "wyckoffletter", "wyckoffsymbol", "wyckoffsite", "wyckofflabel", "site")
 _LENGTHS = ("lengths", "abc", "axes")
 _UNIT = re.compile(r"\s*(?:\u00c5|\u212b|A|[Aa]ngstroms?|\u00b0|deg(?:rees?)?)\Z")
@@ -120,6 +130,40 @@ def to_mapping(node: JsonObject) -> dict[str, Any]:
             positions = _plain(value)
     content[_cartesian_or_not(key, pairs)] = _numeric(positions)
     return content
+
+
+def inherited(
+    node: JsonObject, child: JsonObject | JsonArray, around: tuple[tuple[str, Any], ...]
+) -> tuple[tuple[str, Any], ...]:
+    """What an object says of a value in it: the kind of coordinates; of the only crystal in it also the rest."""
+    names: tuple[str, ...] = (*_FLAGS, *_MODES)
+    n_objects = sum(isinstance(value, JsonObject | JsonArray) and value is not child for _, value in node.pairs)
+    if isinstance(child, JsonObject) and looks_like_structure(child) and not n_objects:
+        names += (*_GROUPS, *_FORMULAS, *_UNITS_IN_CELL, *_NUMBERS)
+    said = [(key, value) for key, value in node.pairs if plain_key(key) in names and value is not child]
+    return (*around, *said)
+
+
+def check_stated(node: JsonObject, structure: Structure, *, is_listed: bool) -> None:
+    """What the object says of its crystal beside lattice and sites must agree with them.
+
+    Args:
+        node: The object.
+        structure: What was read from it.
+        is_listed: All sites are listed, none is made by a space group.
+
+    Raises:
+        TextError: `count_mismatch`, `bad_json`.
+    """
+    pairs = _pairs(node)
+    formula = _first(pairs, _FORMULAS)
+    if not is_listed:
+        check_formula(structure, formula)
+        return
+    check_number(structure, {name: pairs[name] for name in _NUMBERS if name in pairs})
+    check_formula(structure, formula, _first(pairs, _UNITS_IN_CELL))
+    for name in _GROUPS:
+        check_group(structure, _plain(pairs.get(name)))
 
 
 def to_wyckoff_lines(node: JsonObject) -> str | None:

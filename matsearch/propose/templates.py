@@ -122,9 +122,19 @@ class Templates:
     def hash(self, style: str, name: str) -> str:
         """The version of a template: of its text, of what it includes and of the system turn."""
         digest = hashlib.sha256()
-        for file in sorted({*self._files(style, name), *([] if style == "compact" else self._files(style, "system"))}):
+        for file in self._versioned(style, name):
             digest.update(file.encode() + b"\0" + self._source(style, file).encode() + b"\0")
         return digest.hexdigest()[:16]
+
+    def own_files(self, style: str, name: str) -> list[str]:
+        """The user's own files among those whose text the version of a template is of."""
+        if self._own is None or self._own.is_relative_to(templates_folder()):
+            return []
+        folder = self._own / "compact" if style == "compact" else self._own
+        return [str(folder / file) for file in self._versioned(style, name) if (folder / file).is_file()]
+
+    def _versioned(self, style: str, name: str) -> list[str]:
+        return sorted({*self._files(style, name), *([] if style == "compact" else self._files(style, "system"))})
 
     def check(self, style: str, name: str, examples: Mapping[str, Mapping[str, Any]]) -> None:
         """Make sure that a template can be rendered, before anything is paid for.

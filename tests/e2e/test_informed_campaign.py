@@ -137,7 +137,12 @@ def test_own_templates_are_checked_shown_and_stored(campaign, tmp_path, command)
     before = mine.read_text()
     mine.write_text("Better {{ parents[0].formula }} for me.\n")
     status, _, err = command("run", tmp_path / "run", "--set", "budget.proposals=4")
-    assert status == 2 and "template_hash" in err
+    assert status == 2 and "prompt template chat/mutate" in err
+    assert f"{mine} is yours: put that back as it was, or start a new run" in err
+    mine.rename(mine.with_name("elsewhere"))
+    (mine.parent / "explore.txt").write_text("Something new.\n")
+    status, _, err = command("run", tmp_path / "run", "--set", "budget.proposals=4")
+    assert status == 2 and f"in your folder {mine.parent}" in err and "put back what was there" in err
     mine.write_text(before)
     status, _, err = command("run", tmp_path / "run", "--set", "budget.proposals=4")
     assert status == 0, err

@@ -54,7 +54,7 @@ def reply(text: str | None, finish_reason: str = "stop", prompt_tokens: int = 7,
             "usage": {
                 "prompt_tokens": prompt_tokens,
                 "completion_tokens": 3,
-                "prompt_tokens_details": {"cached_tokens": 5},
+                "prompt_tokens_details": {"cached_tokens": 1},
                 "completion_tokens_details": {"reasoning_tokens": 2},
             },
         }

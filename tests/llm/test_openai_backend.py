@@ -45,7 +45,7 @@ def test_a_good_reply_brings_text_usage_model_and_time(connect):
     assert completion.finish_reason == "stop"
     assert completion.seconds > 0
     usage = completion.usage
-    assert (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens, usage.reasoning_tokens) == (2, 3, 5, 2)
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens, usage.reasoning_tokens) == (2, 3, 1, 2)
 
 
 def test_the_request_says_what_the_options_say(connect):
@@ -197,6 +197,9 @@ def test_the_reason_is_read_from_any_usual_error_body(connect, body, seen):
         assert seen in failure(connect(server), BackendRequestError)
 
 
+PARTS = {"prompt_tokens_details": {"cached_tokens": 5000}, "completion_tokens_details": {"reasoning_tokens": 9999}}
+
+
 @pytest.mark.parametrize(
     ("usage", "counts"),
     [
@@ -205,8 +208,10 @@ def test_the_reason_is_read_from_any_usual_error_body(connect, body, seen):
         ({"prompt_tokens": 10, "completion_tokens": 3, "total_tokens": 33}, (10, 23, None)),
         ({"prompt_tokens": 10, "completion_tokens": 3, "prompt_cache_hit_tokens": 8}, (10, 3, 8)),
         ({"prompt_tokens": 10}, (10, None, None)),
+        ({"prompt_tokens": 100, "completion_tokens": 50.5, **PARTS}, (100, None, None)),
+        ({"prompt_tokens": 100, "completion_tokens": 50, **PARTS}, (100, 50, None)),
     ],
-    ids=["usual", "thinking-apart", "deepseek", "half"],
+    ids=["usual", "thinking-apart", "deepseek", "half", "impossible", "parts-above-wholes"],
 )
 def test_tokens_are_counted_as_different_endpoints_write_them(connect, usage, counts):
     body = json.dumps(json.loads(reply("Na Cl")) | {"usage": usage}).encode()
@@ -214,6 +219,7 @@ def test_tokens_are_counted_as_different_endpoints_write_them(connect, usage, co
         (completion,) = ask(connect(server))
     found = completion.usage
     assert (found.prompt_tokens, found.completion_tokens, found.cached_tokens) == counts
+    assert found.reasoning_tokens is None
 
 
 def test_max_completion_tokens_is_learnt_once(connect, caplog):

@@ -57,6 +57,17 @@ def test_a_function_answers_the_prompt(tmp_path, monkeypatch):
         sys.modules.pop("echo_script", None)
 
 
+def test_a_function_that_raises_is_named_with_what_it_raised(tmp_path, monkeypatch):
+    (tmp_path / "raising_script.py").write_text("def fn(prompt):\n    return {}['no such\\nkey']\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    try:
+        with pytest.raises(BackendRequestError, match=r"'raising_script:fn' raised KeyError: .* prompt 0") as caught:
+            texts(scripted("raising_script:fn"), 1)
+        assert "\n" not in str(caught.value)
+    finally:
+        sys.modules.pop("raising_script", None)
+
+
 def test_the_log_has_one_line_for_each_prompt_asked(tmp_path):
     log = tmp_path / "asked.jsonl"
     backend = scripted(["a"], log=str(log))

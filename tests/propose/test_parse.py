@@ -421,3 +421,43 @@ def test_large_cells_of_one_reply_are_read_quickly():
     assert len(entry) == n
     assert entry.lattice == Lattice.cubic(30)
     assert time.process_time() - start < 2
+
+
+RUTILE = Structure.from_spacegroup(
+    "P4_2/mnm", Lattice.tetragonal(4.59, 2.96), ["Ti", "O"], [[0] * 3, [0.305, 0.305, 0]]
+)
+HALITE = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0] * 3, [0.5] * 3])
+
+
+def listed(structure: Structure, sites: list[int] | None = None, **said) -> str:
+    """A JSON object that lists some sites of a crystal (all without), and says more."""
+    rows = [
+        {"element": site.specie.symbol, "frac_coords": site.frac_coords.round(4).tolist()}
+        for at, site in enumerate(structure)
+        if sites is None or at in sites
+    ]
+    return json.dumps({**said, "lattice": structure.lattice.matrix.tolist(), "sites": rows})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (listed(RUTILE, space_group="P4_2/mnm"), "TiO2"),
+        (listed(RUTILE, [0, 2], space_group="P4_2/mnm"), "count_mismatch"),
+        (listed(RUTILE, space_group={"number": 136}), "TiO2"),
+        (listed(RUTILE, space_group="Fm-3m (136)"), "bad_json"),
+        (listed(RUTILE, space_group="unknown"), "TiO2"),
+        (listed(HALITE, space_group="Fm-3m, cubic"), "NaCl"),
+        (listed(HALITE, [0, 4], space_group=225), "count_mismatch"),
+        (listed(HALITE.get_primitive_structure(), space_group=225), "NaCl"),
+        ('{"space_group": 225, "structure": ' + listed(HALITE, [0, 4]) + "}", "count_mismatch"),
+        (listed(HALITE, formula="NaCl", Z=4), "NaCl"),
+        (listed(HALITE, [0, 4], formula="NaCl", Z=4), "count_mismatch"),
+        (listed(RUTILE, formula="TiO_2"), "TiO2"),
+        (listed(RUTILE, formula="rutile TiO"), "TiO2"),
+        (listed(RUTILE, [0, 2], formula="TiO2"), "count_mismatch"),
+        (listed(RUTILE, nsites=3), "count_mismatch"),
+    ],
+)
+def test_what_an_object_says_beside_its_sites_must_agree_with_them(text, expected):
+    assert seen(text) == [expected]
