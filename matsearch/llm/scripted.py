@@ -113,8 +113,7 @@ class ScriptedBackend(Backend):
         except (Exception, SystemExit) as err:  # someone else's function may raise anything
             reason = f"{type(err).__name__}: {' '.join(str(err).split())}"
             raise BackendRequestError(
-                f"scripted replies {self._source!r} raised {reason} for prompt {prompt.index}; mend the function and "
-                "continue the run"
+                f"scripted replies {self._source!r} raised {reason} for prompt {prompt.index}; mend the function"
             ) from err
         if not isinstance(text, str):
             raise ConfigError(f"scripted replies {self._source!r} must return text, got {type(text).__name__}")

@@ -1,14 +1,15 @@
 """Structures written as JSON objects, in the spellings that language models and common tools use.
 
 Only names, nesting and the spelling of numbers are translated; their values are never touched. Coordinates are
-fractional unless the object says Cartesian, by the key (`cart_coords`) or a flag (`"coords_are_cartesian": true`,
-`"coordinate_type": "cartesian"`).
+fractional unless the object, a site or an object around them says Cartesian, by the key (`cart_coords`), a flag
+(`"coords_are_cartesian": true`), a word (`"coordinate_type": "cartesian"`) or a unit.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from matsearch.crystal.tokens import (
@@ -20,7 +21,7 @@ from matsearch.crystal.tokens import (
     read_coordinate,
 )
 from matsearch.propose.json_slips import CutString, JsonArray, JsonObject
-from matsearch.propose.stated import check_formula, check_group, check_number
+from matsearch.propose.stated import check_cell, check_formula, check_group, check_number
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -54,7 +55,17 @@ _SITE_ELEMENT = ("element", "symbol", "species", "specie", "atom", "type", "labe
 _COUNTS = ("counts", "atomcounts", "numatoms", "natoms", "numberofatoms", "speciescounts", "elementcounts")
 _SCALES = ("scale", "scalefactor", "scalingfactor", "latticescale")
 _FLAGS = ("coordsarecartesian", "cartesian", "iscartesian")
-_MODES = ("coordinatetype", "coordinatesystem", "coordsystem", "coordtype", "coordinatemode", "mode", "coordstype")
+_MODES = (
+    "coordinateformat",
+    "coordsformat",
+    "coordinatetype",
+    "coordinatesystem",
+    "coordsystem",
+    "coordtype",
+    "coordinatemode",
+    "mode",
+    "coordstype",
+)
 _GROUPS = (
     *("spacegroup", "spacegroupnumber", "spacegroupsymbol", "sgnumber", "sg", "spacegroupname", "spgnum"),
     *("spacegroupinternational", "internationalnumber", "internationalsymbol", "spg"),
@@ -63,6 +74,14 @@ _FORMULAS = ("formula", "chemicalformula", "reducedformula", "formulapretty", "c
 _UNITS_IN_CELL = ("z", "formulaunits", "formulaunitspercell", "numformulaunits", "nformulaunits")
 _NUMBERS = ("numatoms", "natoms", "numberofatoms", "nsites", "numsites", "numberofsites", "atomcount", "totalatoms")
 _LETTERS = ("wyckoff", "wyckoffposition", "wyckoffletter", "wyckoffsymbol", "wyckoffsite", "wyckofflabel", "site")
+_UNIT_KEYS = ("units", "unit", "lengthunit", "lengthunits")
+_OCCUPANCIES = (
+    *("occupancy", "occupancies", "occ", "occu", "occupation", "occupations", "sof"),
+    *("siteoccupancy", "siteoccupancies"),
+)
+_CONSTANTS = ("latticeconstant", "latticeparameter", "constant", "alat", "a0")
+_IN_FRACTIONS = re.compile("frac|direct|reduced|scaled|crystal")
+_ANGSTROM = re.compile(r"\s*(?:\u00c5|\u212b|A|[Aa]ng(?:strom|str\u00f6m)?s?)\Z")
 _LENGTHS = ("lengths", "abc", "axes")
 _UNIT = re.compile(r"\s*(?:\u00c5|\u212b|A|[Aa]ngstroms?|\u00b0|deg(?:rees?)?)\Z")
 _LETTER = re.compile(r"([1-9][0-9]{0,2})([a-zA])\Z")
@@ -108,6 +127,7 @@ def to_mapping(node: JsonObject) -> dict[str, Any]:
     scale = _first(pairs, _SCALES)
     if scale is not None and scale != 1:
         raise TextError("bad_json", f"expected no scale factor or 1, got {quoted(scale)}")
+    _check_occupancy(pairs)
     content: dict[str, Any] = {"lattice": _numeric(_lattice(pairs))}
     sites = _first(pairs, _SITES)
     if isinstance(sites, JsonArray) and sites.entries and all(isinstance(site, JsonObject) for site in sites.entries):
@@ -117,10 +137,8 @@ def to_mapping(node: JsonObject) -> dict[str, Any]:
             )
         rows = [row for site in sites.entries for row in _site(_pairs(site))]
         kinds = {kind for _, kind, _ in rows}
-        if len(kinds) > 1:
-            raise TextError("bad_json", "some positions are called Cartesian and others fractional")
         content["species"] = [element for element, _, _ in rows]
-        key, positions = kinds.pop(), [position for _, _, position in rows]
+        positions = [position for _, _, position in rows]
     else:
         key, value = _positions(pairs)
         if isinstance(value, JsonObject):
@@ -128,7 +146,12 @@ def to_mapping(node: JsonObject) -> dict[str, Any]:
         else:
             content["species"] = _repeated(_species(_first(pairs, _SPECIES)), _plain(_first(pairs, _COUNTS)))
             positions = _plain(value)
-    content[_cartesian_or_not(key, pairs)] = _numeric(positions)
+        kinds = {key}
+    positions = _numeric(positions)
+    kinds = {_kind(kind, pairs, positions) for kind in kinds}
+    if len(kinds) > 1:
+        raise TextError("bad_json", "some positions are called Cartesian and others fractional")
+    content[kinds.pop()] = positions
     return content
 
 
@@ -136,7 +159,7 @@ def inherited(
     node: JsonObject, child: JsonObject | JsonArray, around: tuple[tuple[str, Any], ...]
 ) -> tuple[tuple[str, Any], ...]:
     """What an object says of a value in it: the kind of coordinates; of the only crystal in it also the rest."""
-    names: tuple[str, ...] = (*_FLAGS, *_MODES)
+    names: tuple[str, ...] = (*_FLAGS, *_MODES, *_UNIT_KEYS)
     n_objects = sum(isinstance(value, JsonObject | JsonArray) and value is not child for _, value in node.pairs)
     if isinstance(child, JsonObject) and looks_like_structure(child) and not n_objects:
         names += (*_GROUPS, *_FORMULAS, *_UNITS_IN_CELL, *_NUMBERS)
@@ -160,6 +183,10 @@ def check_stated(node: JsonObject, structure: Structure, *, is_listed: bool) -> 
     if not is_listed:
         check_formula(structure, formula)
         return
+    lattice = _plain(_first(pairs, _LATTICE))
+    for holder in (pairs, lattice if isinstance(lattice, dict) else {}):
+        stated_cell = {name: _numeric(holder.get(name)) for name in _PARAMETERS}
+        check_cell(structure, stated_cell, _numeric(_first(holder, _CONSTANTS)))
     check_number(structure, {name: pairs[name] for name in _NUMBERS if name in pairs})
     check_formula(structure, formula, _first(pairs, _UNITS_IN_CELL))
     for name in _GROUPS:
@@ -186,8 +213,7 @@ def to_wyckoff_lines(node: JsonObject) -> str | None:
     lines = [f"space group {group}", *(f"{name} = {lattice[name]}" for name in _PARAMETERS if name in lattice)]
     for entry in sites.entries:
         site = _pairs(entry)
-        if site.get("occupancy", 1) != 1:
-            raise TextError("disordered", f"a site has occupancy {quoted(site['occupancy'])}")
+        _check_occupancy(site)
         position = _numeric(_plain(_first(site, (*_FRACTIONAL, *_NEUTRAL))))
         named = " ".join(f"{axis}={site[axis]}" for axis in "xyz" if axis in site)
         row = " ".join(map(str, position)) if isinstance(position, list) else named
@@ -212,7 +238,7 @@ def _pairs(node: JsonObject) -> dict[str, Any]:
     return {plain_key(key): value for key, value in node.pairs}
 
 
-def _first(pairs: dict[str, Any], names: tuple[str, ...]) -> Any:
+def _first(pairs: Mapping[str, Any], names: tuple[str, ...]) -> Any:
     return next((pairs[name] for name in names if name in pairs), None)
 
 
@@ -307,9 +333,7 @@ def _element(entry: Any) -> str:
             raise TextError("disordered", f"expected one element on a site, got {quoted(entry)}")
         entry = entry[0]
     if isinstance(entry, dict):
-        occupancy = entry.get("occu", entry.get("occupancy", 1))
-        if occupancy != 1:
-            raise TextError("disordered", f"a site has occupancy {quoted(occupancy)}")
+        _check_occupancy(entry)
         entry = _first(entry, _SITE_ELEMENT)
     if not isinstance(entry, str):
         raise TextError("bad_json", f"expected an element symbol, got {quoted(entry)}")
@@ -323,14 +347,16 @@ def _element(entry: Any) -> str:
 
 def _site(pairs: dict[str, Any]) -> list[tuple[str, str, Any]]:
     """Element, kind of coordinates and position of one site, or of all sites of an element in a list."""
-    if pairs.get("occupancy", 1) != 1:
-        raise TextError("disordered", f"a site has occupancy {quoted(pairs['occupancy'])}")
+    _check_occupancy(pairs)
+    if _kinds_named(pairs.get("type")):
+        # Not of the atom, as elsewhere, but of its coordinates.
+        pairs = {"coordinatetype" if key == "type" else key: value for key, value in pairs.items()}
     element = _element(_plain(_first(pairs, _SITE_ELEMENT)))
     if all(axis in pairs for axis in "xyz"):
-        return [(element, "coords", [pairs[axis] for axis in "xyz"])]
+        return [(element, _kind("coords", pairs), [pairs[axis] for axis in "xyz"])]
     # pymatgen writes both; the fractional ones are those it reads.
     key, value = _positions(pairs)
-    kind, positions = _cartesian_or_not(key, pairs), _plain(value)
+    kind, positions = _kind(key, pairs), _plain(value)
     is_list = isinstance(positions, list) and bool(positions) and isinstance(positions[0], list)
     return [(element, kind, position) for position in (positions if is_list else [positions])]
 
@@ -343,11 +369,68 @@ def _positions(pairs: dict[str, Any]) -> tuple[str, Any]:
     raise TextError("bad_json", "no coordinates")
 
 
-def _cartesian_or_not(key: str, pairs: dict[str, Any]) -> str:
-    if key != "coords":
-        return key
-    says_cartesian = any(pairs.get(flag) is True for flag in _FLAGS)
-    mode = _first(pairs, _MODES)
-    if isinstance(mode, str) and mode.strip().lower().startswith("cart"):
-        says_cartesian = True
-    return "cart_coords" if says_cartesian else "frac_coords"
+def _check_occupancy(pairs: Mapping[str, Any]) -> None:
+    for name in _OCCUPANCIES:
+        value = _numeric(_plain(pairs.get(name)))
+        entries = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else [value]
+        if any(entry not in (1, None) for entry in entries):
+            raise TextError("disordered", f"a site has occupancy {quoted(value)}")
+
+
+def _kinds_named(value: Any) -> set[str]:
+    """The kinds of coordinates that a word names: none, one, or both."""
+    if not isinstance(value, str):
+        return set()
+    word = value.lower()
+    kinds = {"cart_coords"} if "cart" in word else set()
+    return kinds | {"frac_coords"} if _IN_FRACTIONS.search(word) else kinds
+
+
+def _kinds_said(pairs: Mapping[str, Any]) -> set[str]:
+    """The kinds of coordinates that an object says it has, by flags, words and units of the coordinates."""
+    kinds: set[str] = set()
+    for key, value in pairs.items():
+        is_about = key in _MODES or (
+            ("coord" in key or "position" in key) and not key.startswith(("coordination", "composition"))
+        )
+        if isinstance(value, bool) and "cartesian" in key:
+            kinds.add("cart_coords" if value else "frac_coords")
+        elif isinstance(value, bool) and "fractional" in key:
+            kinds.add("frac_coords" if value else "cart_coords")
+        elif is_about and isinstance(value, str) and _ANGSTROM.match(value):
+            kinds.add("cart_coords")
+        elif is_about or key in _UNIT_KEYS:
+            kinds |= _kinds_said(_pairs(value)) if isinstance(value, JsonObject) else _kinds_named(value)
+    return kinds
+
+
+def _kind(key: str, pairs: Mapping[str, Any], positions: Any = None) -> str:
+    """`frac_coords` or `cart_coords`, of positions under a key of `_positions`.
+
+    Without `positions` the object is one site, and `coords` is returned where it does not say.
+
+    Raises:
+        TextError: `bad_json`: what the object says is no single kind, or another one than that of the key.
+    """
+    said = _kinds_said(pairs)
+    # An object with both keys says one thing for each.
+    has_both = _first(pairs, _FRACTIONAL) is not None and _first(pairs, _CARTESIAN) is not None
+    kinds = said | ({key} - {"coords"}) if not has_both else {key}
+    if len(kinds) > 1:
+        raise TextError("bad_json", "the positions are called Cartesian and fractional")
+    if kinds:
+        return kinds.pop()
+    if positions is None:
+        return "coords"
+    unit = _first(pairs, _UNIT_KEYS)
+    if isinstance(unit, str) and _ANGSTROM.match(unit):
+        values = [abs(value) for row in positions if isinstance(row, list) for value in row if _is_real(value)]
+        if max(values, default=0) > 1:
+            return "cart_coords"
+        if any(values):
+            raise TextError("bad_json", f"positions between -1 and 1 in {quoted(unit)}: fractional or Cartesian?")
+    return "frac_coords"
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -133,6 +133,31 @@ def _found_group(cell: Any, symprec: float) -> int | None:
         return None
 
 
+def check_cell(structure: Structure, parameters: Mapping[str, Any], constant: Any = None) -> None:
+    """Cell parameters stated beside lattice vectors must be theirs, and the vectors in no unit of a lattice constant.
+
+    Args:
+        structure: The crystal as listed.
+        parameters: Stated a, b, c (Å), alpha, beta, gamma (degrees); what is no number says nothing.
+        constant: A stated lattice constant, Å.
+
+    Raises:
+        TextError: `bad_json`.
+    """
+    found = dict(zip(("a", "b", "c", "alpha", "beta", "gamma"), structure.lattice.parameters, strict=True))
+    for name, value in parameters.items():
+        if _is_real(value) and abs(value - found[name]) > max(0.01 * abs(found[name]), 0.02):
+            raise TextError("bad_json", f"{name} is {value:g}, but the lattice vectors make it {found[name]:.4g}")
+    # In any cell of a crystal the longest edge is no shorter than 0.7 of the lattice constant, and longer than 2 Å.
+    longest = max(structure.lattice.abc)
+    if _is_real(constant) and constant != 1 and longest < max(2.0, 0.65 * constant):
+        raise TextError("bad_json", f"lattice constant {constant:g} beside lattice vectors up to {longest:.4g} long")
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def check_formula(structure: Structure, formula: Any, n_units: Any = None) -> None:
     """A formula must be that of the sites up to a factor, which is the number of formula units where one is stated.
 

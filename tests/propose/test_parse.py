@@ -461,3 +461,47 @@ def listed(structure: Structure, sites: list[int] | None = None, **said) -> str:
 )
 def test_what_an_object_says_beside_its_sites_must_agree_with_them(text, expected):
     assert seen(text) == [expected]
+
+
+CELL = '"lattice": [[4.1, 0, 0], [0, 4.1, 0], [0, 0, 4.1]]'
+ATOMS_IN_A = '"species": ["Cs", "Cl"], "positions": [[0, 0, 0], [2.05, 2.05, 2.05]]'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'{{{CELL}, "units": "angstrom", {ATOMS_IN_A}}}',
+        f'{{{CELL}, "coordinate_format": "cartesian (Å)", {ATOMS_IN_A}}}',
+        f'{{{CELL}, "coordinate_units": "Å", {ATOMS_IN_A}}}',
+        f'{{"coordinate_mode": "Cartesian", "structure": {{{CELL}, {ATOMS_IN_A}}}}}',
+        f'{{"coords_are_cartesian": true, "structures": [{{{CELL}, {ATOMS_IN_A}}}]}}',
+        f'{{{CELL}, "sites": [{{"element": "Cs", "type": "cartesian", "position": [0, 0, 0]}},'
+        ' {"element": "Cl", "type": "cartesian", "position": [2.05, 2.05, 2.05]}]}',
+        f'{{{CELL}, "mode": "in Cartesian coordinates", "sites": [{{"element": "Cs", "position": [0, 0, 0]}},'
+        ' {"element": "Cl", "x": 2.05, "y": 2.05, "z": 2.05}]}',
+    ],
+)
+def test_positions_are_cartesian_wherever_that_is_said(text):
+    (crystal,) = parse_reply(text)
+    assert isinstance(crystal, Structure)
+    assert crystal.frac_coords[1] == pytest.approx([0.5] * 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f'{{{CELL}, "units": "angstrom", {ATOMS_IN_A.replace("2.05", "0.5")}}}', "bad_json"),
+        (f'{{{CELL}, "mode": "fractional or cartesian", {ATOMS_IN_A}}}', "bad_json"),
+        (f'{{{CELL}, "mode": "cartesian", {ATOMS_IN_A.replace("positions", "frac_coords")}}}', "bad_json"),
+        (f'{{{CELL}, "a": 5, {ATOMS_IN_A}}}', "bad_json"),
+        (f'{{"lattice": {{{CELL.replace("lattice", "matrix")}, "a": 5}}, {ATOMS_IN_A}}}', "bad_json"),
+        (f'{{{CELL}, "a": 4.1, "gamma": 90, {ATOMS_IN_A}}}', "CsCl"),
+        (f'{{{CELL.replace("4.1", "0.5")}, "lattice_constant": 8.2, {ATOMS_IN_A}}}', "bad_json"),
+        (f'{{{CELL}, "lattice_constant": 4.1, {ATOMS_IN_A}}}', "CsCl"),
+        (f'{{{CELL}, "occupancies": [0.5, 1], {ATOMS_IN_A}}}', "disordered"),
+        (f'{{{CELL}, "occupancies": [1, 1.0], {ATOMS_IN_A}}}', "CsCl"),
+        (f'{{{CELL}, "sites": [{{"element": "Cs", "occ": 0.5, "abc": [0, 0, 0]}}]}}', "disordered"),
+    ],
+)
+def test_an_object_that_contradicts_itself_is_refused(text, expected):
+    assert seen(text) == [expected]
