@@ -8,6 +8,7 @@ read to the letter by `matsearch.crystal.text`.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -40,8 +41,13 @@ MAX_CRYSTALS = 500
 """Crystals of one reply beyond these are refused in one row (`too_many_structures`)."""
 
 _THINK = re.compile(
-    r"[<\[\u25c1](/?)(?:seed:)?(?:think|thinking|thought|reasoning|reflection|scratchpad)[>\]\u25b7]", re.IGNORECASE
+    r"[<\[\u25c1](?P<close>/?)(?:seed:)?(?P<word>think|thinking|thought|reasoning|reflection|scratchpad)[>\]\u25b7]"
+    r"|<\|(?:begin|start|(?P<end>end))_of_thought\|>",
+    re.IGNORECASE,
 )
+# What may precede a tag at the start of a line: blanks, quote marks, special tokens of a chat template. No
+# mention is a tag that hangs on a word or number either.
+_LINE_START = re.compile(r"(?:^|\n)(?:[ \t>]|<\|[^|<>\n]{1,40}\|>){0,40}\Z|\w\Z")
 # Channels of the Harmony format, where a server lets them through: only what is behind the last `final` is the answer.
 _CHANNEL = re.compile(r"<\|channel\|>(analysis|commentary|final)[^<]{0,60}(?:<\|constrain\|>[^<]{0,20})?<\|message\|>")
 _FENCE = re.compile(r"`{3,}|~{3,}")
@@ -127,7 +133,8 @@ def _rejection(reason: str, detail: str) -> Rejection:
 def _without_thoughts(text: str) -> tuple[str, bool]:
     """The text outside of thinking, and whether it ends inside.
 
-    A closing tag without an opening one ends a thought that began in the prompt: what precedes it goes too.
+    A closing tag without an opening one ends a thought that began in the prompt: what precedes it goes too, up to the
+    thought before.
     """
     channels = list(_CHANNEL.finditer(text))
     if channels and channels[-1][1] != "final":
@@ -135,18 +142,54 @@ def _without_thoughts(text: str) -> tuple[str, bool]:
     if channels:
         text = text[channels[-1].end() :]
     kept: list[str] = []
-    depth = start = 0
+    at = 0
+    for start, end in _thoughts(text):
+        kept.append(text[at:start])
+        at = end
+    kept.append(text[at:])
+    return "\n".join(kept), at > len(text)
+
+
+def _thoughts(text: str) -> list[tuple[int, int]]:
+    """Spans of the outermost thoughts; one that the text ends in goes beyond its end.
+
+    A tag may also only be mentioned: one in backticks, one that is not closed and does not begin a line, a word in
+    brackets that is not closed.
+    """
+    spans: list[tuple[int, int]] = []
+    opened: list[re.Match[str]] = []
+    n_open: Counter[str] = Counter()
     for tag in _THINK.finditer(text):
-        if not tag[1]:
-            if depth == 0:
-                kept.append(text[start : tag.start()])
-            depth += 1
-        else:
-            depth = max(depth - 1, 0)
-            start = tag.end() if depth == 0 else start
-    if depth == 0:
-        kept.append(text[start:])
-    return "\n".join(kept), depth > 0
+        if text[tag.start() - 1 : tag.start()] == "`" == text[tag.end() : tag.end() + 1]:
+            continue
+        if not (tag["close"] or tag["end"]):
+            opened.append(tag)
+            n_open[_word(tag)] += 1
+            continue
+        if not opened:
+            # It ends a thought that began in the prompt.
+            spans.append((spans[-1][1] if spans else 0, tag.end()))
+            continue
+        start = opened.pop()
+        n_open[_word(start)] -= 1
+        # What stands between two tags of one word was no more than mentioned.
+        while n_open[_word(tag)] and _word(start) != _word(tag):
+            start = opened.pop()
+            n_open[_word(start)] -= 1
+        while spans and spans[-1][0] > start.start():
+            spans.pop()
+        spans.append((start.start(), tag.end()))
+    for tag in opened:
+        is_bare = tag[0][0] != "["
+        if is_bare and _LINE_START.search(text, max(0, tag.start() - 200), tag.start()):
+            spans = [span for span in spans if span[0] < tag.start()]
+            spans.append((tag.start(), len(text) + 1))
+            break
+    return spans
+
+
+def _word(tag: re.Match[str]) -> str:
+    return (tag["word"] or "").lower()
 
 
 def _read_part(part: str, *, is_last: bool, in_fence: bool, is_cut: bool) -> Iterator[_Found]:

@@ -505,3 +505,23 @@ def test_positions_are_cartesian_wherever_that_is_said(text):
 )
 def test_an_object_that_contradicts_itself_is_refused(text, expected):
     assert seen(text) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"I won't use <think> tags.\n{POSCAR}", ["CsCl"]),
+        (f"Do not use `<think>`.\n{POSCAR}", ["CsCl"]),
+        (f"[reasoning]: short\n{POSCAR}", ["CsCl"]),
+        (f"I won't use <think> tags.\n{POSCAR}\n<think>{OTHER}</think>", ["CsCl"]),
+        (f"<|begin_of_thought|>{OTHER}<|end_of_thought|>\n{POSCAR}", ["CsCl"]),
+        (f"<|begin_of_thought|>{OTHER}", ["truncated"]),
+        (f"<|assistant|> <think>\n{OTHER}", ["truncated"]),
+        (f"[THINK]{OTHER}[/THINK]{POSCAR}", ["CsCl"]),
+        (f"<think>a <thinking> is\n{OTHER}</think>\n{POSCAR}", ["CsCl"]),
+        (f"<think>{OTHER}<think>{OTHER}</think>", ["truncated"]),
+        (f"{OTHER}</think>\n{POSCAR}", ["CsCl"]),
+    ],
+)
+def test_a_tag_that_is_only_mentioned_begins_no_thought(text, expected):
+    assert seen(text) == expected
