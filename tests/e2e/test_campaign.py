@@ -376,16 +376,16 @@ def test_two_objectives_of_one_name_are_refused(write_campaign, tmp_path, comman
 
 
 def test_a_potential_without_a_hull_serves_objectives_that_need_none(write_campaign, tmp_path, command):
-    more = '[potential]\nname = "chgnet-r2scan"\n[[objectives]]\nname = "volume_per_atom"'
+    more = '[potential]\nname = "chgnet-0.3.0+d3(pbe,bj)"\n[[objectives]]\nname = "volume_per_atom"'
     status, _, err = command("run", write_campaign(more=more), "--run-dir", tmp_path / "run")
     assert status == 0, err
     frame = ms.Campaign.open(tmp_path / "run").candidates()
     assert frame["energy_above_hull"].isna().all()
     assert frame.loc[frame["stage"] == "scored", "volume_per_atom"].gt(0).all()
     status, _, err = command(
-        "run", write_campaign(more='[potential]\nname = "chgnet-r2scan"'), "--run-dir", tmp_path / "other"
+        "run", write_campaign(more='[potential]\nname = "chgnet-0.3.0+d3(pbe,bj)"'), "--run-dir", tmp_path / "other"
     )
-    assert status == 2 and "chgnet-r2scan" in err
+    assert status == 2 and "chgnet-0.3.0+d3(pbe,bj)" in err
 
 
 def test_twins_on_their_way_are_relaxed_once(write_campaign, tmp_path):
