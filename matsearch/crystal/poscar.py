@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
@@ -169,6 +169,9 @@ def _read_species(lines: _Lines, comment: list[str]) -> tuple[list[str] | None, 
         names = [without_charge(re.split(r"[_/]", token)[0]) for token in tokens]
         symbols = [require_element(_unnumbered(name), f"line {lines.number}") for name in names]
         tokens = lines.take("counts")
+    # `1 1  (total 2 atoms)`; a remark with numbers is none anywhere else.
+    if tokens and tokens[-1].endswith(")"):
+        tokens = list(takewhile(lambda token: not token.startswith("("), tokens))
     if not tokens or not all(_COUNT.match(token) for token in tokens):
         lines.fail("expected whole numbers of atoms")
     counts = [int(token) for token in tokens]

@@ -25,6 +25,8 @@ _VALUE = r"[ \t]*[+-]?[0-9.][0-9.eEdD/+-]*[ \t]*"
 _COMMA_ROW = re.compile(rf"{_VALUE},{_VALUE},{_VALUE}(?:(?<=[ \t])[^,\d][^,]*|,[^,]*)?\Z")
 # What people write behind a row: `! a`, `# a`, `// a`, `<- a`, `(a)`.
 _REMARK = re.compile(r"[!#].*|\s(?://|--|<-|\u2190).*|\s\([^()0-9]*\)\s*\Z")
+# `[0.5, 0.5, 0.5], Cl`: a row in brackets.
+_BRACKETS = re.compile(r"\s*\[([^\[\]]*)\],?(?:\s+([^\[\]]*))?\Z")
 _LABEL = re.compile(r"([A-Z][a-z]?)[0-9]*(?:[+-][0-9]?)?\Z")
 
 
@@ -73,6 +75,8 @@ def is_number(token: str) -> bool:
 def row_tokens(line: str) -> list[str]:
     """Tokens of a line up to a remark. Commas part words (`Na, Cl`) and three numbers (`0.5,0.5,0.5`): 0,5 is none."""
     line = _REMARK.sub("", line).rstrip()
+    if bracketed := _BRACKETS.match(line):
+        line = f"{bracketed[1]} {bracketed[2] or ''}"
     tokens = (line.replace(",", " ") if _COMMA_ROW.match(line) else line).split()
     return [token for token in (each.rstrip(",") for each in tokens) if token]
 

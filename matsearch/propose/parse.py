@@ -59,6 +59,7 @@ _LOOKALIKES = str.maketrans(
     | dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻₀₁₂₃₄₅₆₇₈₉", "0123456789+-0123456789", strict=True))
     | dict(zip("½⅓⅔¼¾⅙⅚⅛⅜⅝⅞", "1/2 1/3 2/3 1/4 3/4 1/6 5/6 1/8 3/8 5/8 7/8".split(), strict=True))
 )
+_JSON_TEXT = re.compile(r"\s*(?:json\s*)?[{\[]")
 _FORMAT_NAMES = ("poscar", "contcar", "vasp", "cif", "wyckoff", "structure", "crystal", "json")
 _UNCOUNTED = ("cif", "wyckoff")  # nothing in them says how many sites or orbits there are
 
@@ -279,7 +280,9 @@ def _read_object(
         return
     found: list[tuple[str, str, list[Structure | Rejection]]] = []
     for key, value in node.pairs:
-        if kind := _text_kind(key, value):
+        if inner := _objects_in(value):
+            found.append((key, "json", [entry for each in inner for entry in _read_object(each, cut, around)]))
+        elif kind := _text_kind(key, value):
             found.append((key, kind, _read_text(kind, value, cut)))
         elif isinstance(value, JsonObject):
             found.append((key, "json", list(_read_object(value, cut, inherited(node, value, around)))))
@@ -306,8 +309,19 @@ def _read_entry(
     """Entries of one value of a list."""
     if isinstance(value, JsonObject):
         yield from _read_object(value, cut, around)
+    elif inner := _objects_in(value):
+        for each in inner:
+            yield from _read_object(each, cut, around)
     elif kind := _text_kind("", value):
         yield from _read_text(kind, value, cut)
+
+
+def _objects_in(value: object) -> list[JsonObject]:
+    """Objects of a string that is JSON itself, as the arguments of a tool call are; none for any other value."""
+    text = value.text if isinstance(value, CutString) else value
+    if not isinstance(text, str) or not _JSON_TEXT.match(text):
+        return []
+    return read_objects(text)
 
 
 def _names_format(key: str) -> bool:

@@ -20,8 +20,9 @@ from matsearch.crystal.tokens import (
     quoted,
     read_coordinate,
 )
+from matsearch.crystal.wyckoff_positions import wyckoff_positions
 from matsearch.propose.json_slips import CutString, JsonArray, JsonObject
-from matsearch.propose.stated import check_cell, check_formula, check_group, check_number
+from matsearch.propose.stated import check_cell, check_formula, check_group, check_number, stated_group
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -140,7 +141,12 @@ def to_mapping(node: JsonObject) -> dict[str, Any]:
         content["species"] = [element for element, _, _ in rows]
         positions = [position for _, _, position in rows]
     else:
-        key, value = _positions(pairs)
+        by_element = _first(pairs, _SITES)
+        # Positions of each element, or counts of them beside positions.
+        is_by_element = isinstance(by_element, JsonObject) and all(
+            isinstance(value, JsonArray) for _, value in by_element.pairs
+        )
+        key, value = ("coords", by_element) if is_by_element else _positions(pairs)
         if isinstance(value, JsonObject):
             content["species"], positions = _by_element(value)
         else:
@@ -217,8 +223,23 @@ def to_wyckoff_lines(node: JsonObject) -> str | None:
         position = _numeric(_plain(_first(site, (*_FRACTIONAL, *_NEUTRAL))))
         named = " ".join(f"{axis}={site[axis]}" for axis in "xyz" if axis in site)
         row = " ".join(map(str, position)) if isinstance(position, list) else named
-        lines.append(f"{_element(_plain(_first(site, _SITE_ELEMENT)))} {_first(site, _LETTERS)} {row}")
+        label = _with_multiplicity(str(_first(site, _LETTERS)), site, group)
+        lines.append(f"{_element(_plain(_first(site, _SITE_ELEMENT)))} {label} {row}")
     return "\n".join(lines)
+
+
+def _with_multiplicity(letter: str, site: Mapping[str, Any], group: Any) -> str:
+    """`4a` for a bare `a`, with the multiplicity that the site or the space group gives."""
+    if len(letter) != 1:
+        return letter
+    multiplicity = site.get("multiplicity", site.get("mult"))
+    if not isinstance(multiplicity, int):
+        number = stated_group(group)
+        known = {} if number is None else wyckoff_positions(number)
+        if letter not in known:
+            raise TextError("bad_wyckoff", f"space group {quoted(group)} has no position {quoted(letter)}")
+        multiplicity = known[letter].multiplicity
+    return f"{multiplicity}{letter}"
 
 
 def _stand_for_orbits(sites: JsonArray) -> bool:

@@ -633,7 +633,7 @@ reply(
 )
 reply(
     "JSON with bare letters",
-    ["bad_wyckoff"],
+    ["Ti2 O4"],
     '{"spacegroup": 136, "lattice": {"a": 4.594, "c": 2.959}, "sites": [{"element": "Ti", "wyckoff": "a"},'
     ' {"element": "O", "wyckoff": "f", "x": 0.305}]}',
 )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import time
 
 import pytest
@@ -524,4 +525,35 @@ def test_an_object_that_contradicts_itself_is_refused(text, expected):
     ],
 )
 def test_a_tag_that_is_only_mentioned_begins_no_thought(text, expected):
+    assert seen(text) == expected
+
+
+INNER = to_json(CSCL)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (json.dumps({"name": "propose", "arguments": INNER}), ["CsCl"]),
+        (json.dumps({"structures": [INNER, INNER]}), ["CsCl", "CsCl"]),
+        (json.dumps([INNER, INNER]), ["CsCl", "CsCl"]),
+        (json.dumps({"arguments": json.dumps({"structures": [INNER]})}), ["CsCl"]),
+        (json.dumps({"arguments": INNER})[:-20], ["truncated"]),
+        (
+            '{"space_group": 225, "lattice": {"a": 5.64}, "sites": [{"element": "Na", "wyckoff": "a"},'
+            ' {"element": "Cl", "wyckoff": "b"}]}',
+            ["NaCl"],
+        ),
+        (
+            '{"space_group": 225, "lattice": {"a": 5.64}, "sites": [{"element": "Na", "wyckoff": "z"}]}',
+            ["bad_wyckoff"],
+        ),
+        (f'{{{CELL}, "atoms": {{"Cs": [[0, 0, 0]], "Cl": [[0.5, 0.5, 0.5]]}}}}', ["CsCl"]),
+        (POSCAR.replace("1 1\n", "1 1  (total 2 atoms)\n"), ["CsCl"]),
+        (POSCAR.replace("1 1\n", "1 x (2 atoms)\n"), ["bad_poscar"]),
+        (re.sub(r"(?m)^(\d\.\d) (\d\.\d) (\d\.\d)", r"[\1, \2, \3],", POSCAR), ["CsCl"]),
+        (re.sub(r"(?m)^(\d) (\d) (\d)$", r"[\1, \2, \3]", OTHER), ["KBr"]),
+    ],
+)
+def test_json_in_strings_and_other_wordings(text, expected):
     assert seen(text) == expected
