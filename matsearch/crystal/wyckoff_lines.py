@@ -28,6 +28,8 @@ _BULLET = re.compile(r"\A\s*(?:[-+\u2022]|[0-9]{1,3}[.)])\s+")
 _REMARK = re.compile(r"\s(?:\([^()0-9]*\)|[-\u2014]+\s+[A-Za-z][^=0-9]*)\Z")
 # `space group 225; a = 5.64; Na 4a; Cl 4b`, but not `x=0.1; y=0.2`.
 _BREAK = re.compile(r";[ \t]*(?=[A-Z]|(?:[abc]|alpha|beta|gamma)[ \t]*=)")
+_HEAD = re.compile(r"[\s*#>+-]{0,10}space[ _-]?group", re.I)
+_CELL_BEHIND = re.compile(r",[ \t]*(?=(?:[abc]|alpha|beta|gamma)[ \t]*=)")
 _OTHER_SETTING = re.compile(
     r"origin(?:[ ]choice)?[ ]?1|unique[ ]axis[ ][ac]|rhombohedral[ ](?:axes|setting)|non-?standard", re.I
 )
@@ -105,14 +107,19 @@ def line_kind(line: str) -> LineKind:
 
 def split_lines(text: str) -> list[str]:
     """The lines of a text; a semicolon may stand for a line end."""
-    return [piece for line in text.splitlines() for piece in _BREAK.split(line)]
+    pieces = [piece for line in text.splitlines() for piece in _BREAK.split(line)]
+    # `Space group Fm-3m (225), a = 5.64 Å`
+    return [part for piece in pieces for part in (_CELL_BEHIND.split(piece, 1) if _HEAD.match(piece) else [piece])]
 
 
 def plain_line(line: str) -> str:
     """A line without markup, bullet and comment; a row of a table becomes one of blanks."""
     line = _MARKUP.sub("", line).replace("|", " ").rstrip()
     # What stands in parentheses behind a space group is no remark but its symbol, or the setting.
-    line = line if _GROUP.search(line) else _REMARK.sub("", line)
+    # The `No` of `Fm-3m (No. 225)` is no nobelium on 3m.
+    if _GROUP.search(line):
+        return _BULLET.sub("", line, count=1).strip()
+    line = _REMARK.sub("", line)
     return _SWAPPED.sub(r"\2 \1", _BULLET.sub("", line, count=1).strip(), count=1)
 
 

@@ -68,7 +68,7 @@ def find_blocks(text: str) -> list[Block]:
     """Crystals of a text in order, each once."""
     if "<" in text:
         text = _TAG.sub("", text)
-    if ";" in text:
+    if ";" in text or "," in text:
         text = "\n".join(
             piece for line in text.splitlines() for piece in (split_lines(line) if _GROUP.search(line) else [line])
         )

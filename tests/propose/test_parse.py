@@ -557,3 +557,23 @@ INNER = to_json(CSCL)
 )
 def test_json_in_strings_and_other_wordings(text, expected):
     assert seen(text) == expected
+
+
+ORBITS = """| Element | Wyckoff | x | y | z |
+|---|---|---|---|---|
+| Na | 4a | 0 | 0 | 0 |
+| Cl | 4b | 0.5 | 0.5 | 0.5 |
+"""
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "Space group Fm-3m (225), a = 5.64 Å",
+        "**Space group:** Fm-3m (No. 225); a = 5.64 Å",
+        "Space group: Fm-3m (No. 225)\na = 5.64 Å",
+        "- Space group: 225, a = b = c = 5.64",
+    ],
+)
+def test_a_table_of_orbits_behind_group_and_cell_on_one_line(head):
+    assert seen(f"{head}\n\n{ORBITS}") == ["NaCl"]
