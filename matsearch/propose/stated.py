@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _SAME_PLACE = 0.02  # fractional; coordinates are often given to two decimals
 _SYMPRECS = (0.01, 0.1)  # Å
 _LAST_HALL_NUMBER = 530
+_MAX_SEARCHED = 300  # sites; a search of symmetry takes the square of them, and a primitive cell is smaller
 _FORMULA = re.compile(r"(?:[A-Z][a-z]?|[()\[\]]|[0-9]+(?:\.[0-9]+)?){1,60}\Z")
 
 
@@ -98,6 +99,8 @@ def _is_whole(structure: Structure, number: int) -> bool:
             operations = moyopy.operations_from_number(number, setting=moyopy.Setting.hall_number(hall_number))
             if _is_closed(points, symbols, operations):
                 return True
+    if len(symbols) > _MAX_SEARCHED:
+        return False
     kinds = {symbol: kind for kind, symbol in enumerate(dict.fromkeys(symbols))}
     cell = moyopy.Cell(structure.lattice.matrix.tolist(), points.tolist(), [kinds[symbol] for symbol in symbols])
     return any(_found_group(cell, symprec) == number for symprec in _SYMPRECS)
