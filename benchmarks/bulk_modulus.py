@@ -5,8 +5,8 @@
 Of the folder's `data/mp_binary_elasticity.parquet` (3,361 binaries with K_VRH and G_VRH of the Materials Project) a
 random sample: K by the equation of state (`bulk_modulus`, shape of the cell relaxed: Reuss-like), K and G by the
 elastic tensor. Of `data/elastic_tensors.parquet` (70 cubic crystals) the components, turned into the cubic axes. Prints
-mean absolute error, median relative error, Spearman's rank correlation, and failures by reason. A failed crystal is counted,
-never a number.
+mean absolute error, median relative error, Spearman's rank correlation, and failures by reason: a failed crystal is
+counted, never a number.
 """
 
 import argparse
