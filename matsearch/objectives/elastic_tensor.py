@@ -7,6 +7,7 @@ strained cell, and the tensor is fitted to the stresses. All strained cells of a
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -242,9 +243,9 @@ class ElasticObjective(Objective):
         value = self.value(tensor.moduli)
         return value if math.isfinite(value) else _refuse("elastic_singular", f"{self.name} of these moduli is {value}")
 
+    @abstractmethod
     def value(self, found: Moduli) -> float:
         """The number."""
-        raise NotImplementedError
 
 
 class BulkModulusVRH(ElasticObjective):
