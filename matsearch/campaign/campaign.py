@@ -67,9 +67,31 @@ class Campaign:
         """
         path = Path(path)
         config = load_config(path, list(overrides))
-        campaign = cls(config, Path(run_dir or Path("runs") / config.name), path.read_text(encoding="utf-8"))
+        return cls.from_config(
+            config,
+            Path(run_dir or Path("runs") / config.name),
+            path.read_text(encoding="utf-8"),
+            budget_may_change=any(one.startswith("budget.") for one in overrides),
+        )
+
+    @classmethod
+    def from_config(
+        cls, config: CampaignConfig, run_dir: Path, source: str = "", *, budget_may_change: bool = False
+    ) -> Campaign:
+        """A campaign from what its file says.
+
+        Args:
+            config: Resolved and checked.
+            run_dir: The run folder itself. One that holds the same campaign is continued.
+            source: Text of the file, kept in the folder.
+            budget_may_change: Whether the folder may have been begun with another budget.
+
+        Raises:
+            ConfigError, StoreError: As `from_toml`.
+        """
+        campaign = cls(config, run_dir, source)
         if is_run_dir(campaign.run_dir):
-            campaign._agree_with_folder(budget_was_set=any(one.startswith("budget.") for one in overrides))
+            campaign._agree_with_folder(budget_was_set=budget_may_change)
         elif campaign.run_dir.exists() and (not campaign.run_dir.is_dir() or any(campaign.run_dir.iterdir())):
             raise StoreError(f"{campaign.run_dir} exists and holds no campaign; name another folder with --run-dir")
         return campaign

@@ -22,7 +22,7 @@ from matsearch.metrics.discovery import METASTABLE, verdicts
 from matsearch.metrics.hypervolume import hypervolume
 from matsearch.report.best import goals_of
 from matsearch.report.frame import candidates_frame
-from matsearch.store import RunStore, is_run_dir
+from matsearch.store import RunStore
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -135,7 +135,7 @@ def compare(
             folders[preset, seed] = out / preset / f"seed-{seed}"
             campaigns.append(_campaign(path, preset, seed, folders[preset, seed], overrides))
     for number, campaign in enumerate(campaigns, start=1):
-        if campaign.status == "finished" or campaign.status.startswith("budget"):
+        if _is_through(campaign):
             continue
         say(f"run {number} of {len(campaigns)}: {campaign.run_dir}")
         run(campaign)
@@ -201,8 +201,6 @@ def measure(folders: Mapping[tuple[str, int], Path]) -> Comparison:
 
 
 def _campaign(path: Path, preset: str, seed: int, folder: Path, overrides: Sequence[str]) -> Campaign:
-    if is_run_dir(folder):
-        return Campaign.open(folder)
     data = read_toml(path)
     own = tomllib.loads(resources.files("matsearch").joinpath("presets", f"{preset}.toml").read_text(encoding="utf-8"))
     if "backend" in own.get("llm", {}):
@@ -214,7 +212,15 @@ def _campaign(path: Path, preset: str, seed: int, folder: Path, overrides: Seque
     config = resolve_config(data, str(path), path.resolve().parent)
     if config.budget.proposals is None and config.budget.relaxations is None:
         raise ConfigError(f"{path} needs [budget] proposals or relaxations: what all presets are given alike")
-    return Campaign(config, folder, path.read_text(encoding="utf-8"))
+    return Campaign.from_config(config, folder, path.read_text(encoding="utf-8"), budget_may_change=True)
+
+
+def _is_through(campaign: Campaign) -> bool:
+    """Whether a run has come to its end, or to that of the very budget it has now."""
+    if not campaign.status.startswith("budget"):
+        return campaign.status == "finished"
+    with RunStore(campaign.run_dir, writable=False) as store:
+        return bool(store.config["budget"] == campaign.config.budget.model_dump(mode="json"))
 
 
 def _metastable_values(frame: pd.DataFrame, names: Sequence[str]) -> np.ndarray:

@@ -62,7 +62,7 @@ class BulkModulus(Objective):
         Reasons of rejection: `eos_relaxation_failed`, `eos_unconverged` (at one of the volumes), and those of
         `fit_equation_of_state`.
         """
-        strained = [_scaled(one.structure, 1.0 + strain) for one in relaxed for strain in LINEAR_STRAINS]
+        strained = [scaled(one.structure, 1.0 + strain) for one in relaxed for strain in LINEAR_STRAINS]
         # All volumes of all crystals in one list, so that a batched relaxation can take them together.
         results = relax(strained, self._potential, FORCE_TOL, MAX_STEPS, cell="fixed_volume")
         n = len(LINEAR_STRAINS)
@@ -128,7 +128,8 @@ def _bulk_modulus(results: Sequence[Relaxed | Rejection]) -> float | Rejection:
     return fit if isinstance(fit, Rejection) else fit.bulk_modulus
 
 
-def _scaled(structure: Structure, factor: float) -> Structure:
+def scaled(structure: Structure, factor: float) -> Structure:
+    """A crystal with its lattice vectors multiplied by a factor, fractional coordinates as they are."""
     return Structure(Lattice(structure.lattice.matrix * factor), structure.species, structure.frac_coords)
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pymatgen.core import Lattice, Structure
-
 from matsearch.objectives.base import Objective, ObjectiveContext
+from matsearch.objectives.elastic import scaled
 from matsearch.records import Direction, Rejection, Relaxed, Stage
 from matsearch.relaxation import relax
 
@@ -59,7 +58,7 @@ class StrainEnergy(Objective):
 
     def __call__(self, relaxed: Sequence[Relaxed]) -> list[float | Rejection]:
         """eV/atom; `strain_relaxation_failed` or `strain_unconverged` where a strained crystal has no energy."""
-        cells = [_scaled(one.structure, 1 + strain) for one in relaxed for strain in (-STRAIN, STRAIN)]
+        cells = [scaled(one.structure, 1 + strain) for one in relaxed for strain in (-STRAIN, STRAIN)]
         results = relax(cells, self._potential, FORCE_TOL, MAX_STEPS, cell="fixed", optimizer="lbfgs")
         return [self._mean(one, results[2 * number], results[2 * number + 1]) for number, one in enumerate(relaxed)]
 
@@ -73,7 +72,3 @@ class StrainEnergy(Objective):
                 return Rejection(Stage.SCORE, "strain_unconverged", f"{one.n_steps} steps")
             total += (one.energy - relaxed.energy) / len(relaxed.structure)
         return total / len(strained)
-
-
-def _scaled(structure: Structure, factor: float) -> Structure:
-    return Structure(Lattice(structure.lattice.matrix * factor), structure.species, structure.frac_coords)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping
 from typing import Generic, TypeVar
@@ -57,7 +58,7 @@ class Bandit(Generic[Arm]):
             finds: New crystals near the hull.
             cost: In the unit that arms share: relaxations, and what else is paid for in their terms.
         """
-        fade = 2.718281828459045 ** (-cost / MEMORY)
+        fade = math.exp(-cost / MEMORY)
         for one in self._weights:
             self._finds[one] *= fade
             self._costs[one] *= fade

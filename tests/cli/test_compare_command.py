@@ -52,6 +52,16 @@ def test_presets_are_compared_at_equal_budget_and_run_once(campaign, tmp_path, c
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+def test_a_larger_budget_goes_on_and_another_campaign_is_refused(campaign, tmp_path, command):
+    arguments = ("compare", campaign, "--presets", "ion-exchange", "--seeds", "0", "--run-dir", tmp_path / "runs")
+    assert command(*arguments, "--set", "budget.relaxations=1")[0] == 0
+    assert json.loads((tmp_path / "runs" / "comparison.json").read_text())["relaxations"] == 1
+    assert command(*arguments, "--set", "budget.relaxations=2")[0] == 0
+    assert json.loads((tmp_path / "runs" / "comparison.json").read_text())["relaxations"] == 2
+    status, _, err = command(*arguments, "--set", "space.max_atoms=5")
+    assert status == 2 and "another configuration" in err
+
+
 def test_mistakes_are_one_line(campaign, tmp_path, command):
     for arguments, said in [
         (("--presets", "matsearch,nonsense"), "unknown preset 'nonsense'; known presets: matsearch"),

@@ -1,6 +1,7 @@
 """Operators in the place of an LLM: whole campaigns, alone and beside a model."""
 
 import json
+import re
 
 import pytest
 from scripted_campaign import CRYSTALS, assert_same_candidates, poscar, reply
@@ -45,7 +46,9 @@ def test_a_campaign_without_an_llm_finds_crystals(preset, write, tmp_path):
     frame = ms.Campaign.from_toml(write(preset), run_dir=tmp_path / "run").run().candidates()
     made = frame[frame["operator"] != "seed"]
     assert (made["stage"] == "scored").sum() >= 2
-    assert set(made["formula"].dropna()) <= set(made["formula"])
+    assert {symbol for formula in made["formula"].dropna() for symbol in re.findall("[A-Z][a-z]?", formula)} <= {
+        "Li", "Mg", "O",
+    }  # fmt: skip
     with RunStore(tmp_path / "run", writable=False) as store:
         texts = [row["text"] for row in store.rows("SELECT text FROM replies")]
         assert any("; from " in text for text in texts)
