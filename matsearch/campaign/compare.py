@@ -227,7 +227,7 @@ def _metastable_values(frame: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
     """[n, n_names] of the metastable crystals; energies above hull clipped at 0 from below."""
     table = verdicts(frame)
     chosen = frame.loc[table.index[table["metastable"]], list(names)].dropna()
-    values = chosen.to_numpy(dtype=float).reshape(-1, len(names))
+    values = chosen.to_numpy(dtype=float, copy=True).reshape(-1, len(names))
     if HULL in names:
         values[:, names.index(HULL)] = np.clip(values[:, names.index(HULL)], 0.0, None)
     return values
