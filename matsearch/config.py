@@ -158,6 +158,8 @@ class ObjectiveSettings(Section):
         target: The value that is looked for, in the objective's unit, instead of the least or the most.
         tolerance: Off the target by no more than this is as good as on it.
         constraint: `"<= 0.1"` or `">= 200"`: what keeps it is preferred to what does not, whatever the other values.
+        reference: The worst value that still counts in the hypervolume, in the objective's unit; if left out, 0.1 for
+            `energy_above_hull`, and the worst of the known phases that the search starts from for others.
     """
 
     name: str
@@ -166,6 +168,7 @@ class ObjectiveSettings(Section):
     target: float | None = None
     tolerance: NonNegativeFloat = 0.0
     constraint: str | None = None
+    reference: float | None = None
 
     @field_validator("constraint")
     @classmethod
@@ -184,6 +187,8 @@ class ObjectiveSettings(Section):
             raise ValueError(f"{self.name}: give a target or a direction, not both")
         if self.target is None and self.tolerance:
             raise ValueError(f"{self.name}: a tolerance needs a target")
+        if self.reference is not None and self.direction is None and self.target is None and self.constraint:
+            raise ValueError(f"{self.name}: a reference needs a direction or a target beside the constraint")
         return self
 
 

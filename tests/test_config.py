@@ -73,6 +73,10 @@ relaxations = 500
         ("[search]\noperators = { mutate = 0 }", ["search.operators", "weight above 0"]),
         ("[budget]\nusd = 1", ["usd", "prices"]),
         ("objectives = []", ["objectives", "at least 1"]),
+        (
+            "[[objectives]]\nname = 'density'\nconstraint = '<= 3'\nreference = 5",
+            ["density", "reference needs a direction or a target"],
+        ),
         ("[[objectives]]\nname = 'density'\nconstraint = '< 3'", ['write "<= 0.1" or ">= 200"', "'< 3'"]),
         ("[[objectives]]\nname = 'density'\nconstraint = '<=1e400'", ["constraint", "finite", "'<=1e400'"]),
         ("seed = {}", ["seed", "integer", "got a table"]),

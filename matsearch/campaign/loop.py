@@ -25,6 +25,7 @@ from matsearch.campaign.rows import candidate_of, completion_of, reply_key
 from matsearch.crystal.identity import structure_hash
 from matsearch.crystal.text import TextError, from_json, to_json
 from matsearch.errors import StoreError
+from matsearch.metrics.hypervolume import REFERENCE_POINT, default_reference_point
 from matsearch.records import Individual, Outcome, Parents, Rejection, Stage
 from matsearch.search import Engine
 from matsearch.store import RunStore
@@ -117,10 +118,17 @@ class Loop:
             if isinstance(result, Individual):
                 seeds.append(result)
                 self._identity.add_relaxed(row["id"], result.relaxed)
+        self._fix_reference_point(seeds)
         config = self._parts.config
         target = config.space.composition if config.task == "predict" else None
         weights = [setting.weight for setting in config.llm]
         return Engine(config.search, self._parts.goals, seeds, config.seed, target, weights)
+
+    def _fix_reference_point(self, seeds: list[Individual]) -> None:
+        """State once what hypervolumes of this campaign are measured against, from the seeds that it begins with."""
+        if REFERENCE_POINT not in self._store.meta:
+            point = default_reference_point(self._parts.goals, [seed.scores for seed in seeds])
+            self._store.set_meta(REFERENCE_POINT, json.dumps(point))
 
     # Proposals
 

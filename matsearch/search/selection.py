@@ -36,6 +36,7 @@ class Goal:
         target: What the value should be, instead of as small or large as can be.
         tolerance: Off the target by no more than this is as good as on it.
         limit: What the value must keep.
+        reference: The worst value that still counts in a hypervolume, where one is stated.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Goal:
     target: float | None = None
     tolerance: float = 0.0
     limit: Limit | None = None
+    reference: float | None = None
 
     @property
     def is_sought(self) -> bool:
@@ -68,7 +70,7 @@ def goal_from(setting: Mapping[str, Any], name: str, own_direction: Direction) -
     """The goal that one of `[[objectives]]` states.
 
     Args:
-        setting: As in the campaign's configuration: direction, weight, target, tolerance, constraint.
+        setting: As in the campaign's configuration: direction, weight, target, tolerance, constraint, reference.
         name: What the objective is called.
         own_direction: The objective's own, which counts unless a direction, a target or a constraint is given.
     """
@@ -82,6 +84,7 @@ def goal_from(setting: Mapping[str, Any], name: str, own_direction: Direction) -
         target,
         setting.get("tolerance", 0.0),
         Limit(text[:2], float(text[2:])) if text else None,
+        setting.get("reference"),
     )
 
 
