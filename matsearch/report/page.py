@@ -1,4 +1,4 @@
-"""The report of a campaign: one plain HTML file that needs nothing else, and the CIFs of the best crystals."""
+"""The report of a campaign: one HTML file that needs nothing else, and the CIFs of the best crystals."""
 
 from __future__ import annotations
 
@@ -11,25 +11,32 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from matsearch.metrics.discovery import METASTABLE, QUARANTINE, summarise
+from matsearch.metrics.discovery import METASTABLE, QUARANTINE, STABLE, summarise
 from matsearch.records import Stage
-from matsearch.report.best import Ranking, rank
-from matsearch.report.chart import HEIGHT, WIDTH, progress_panels
+from matsearch.report.best import SYMPREC, Ranking, goals_of, rank
+from matsearch.report.details import detail_blocks
 from matsearch.report.frame import candidates_frame
+from matsearch.report.front import front
 from matsearch.report.funnel import funnel, passed
+from matsearch.report.hulls import hulls
+from matsearch.report.packed import pack
+from matsearch.report.progress import progress
 from matsearch.report.spending import spending
-from matsearch.report.wording import number, percent, plain
+from matsearch.report.table import columns, order_of_interest, provenance, yields
+from matsearch.report.wording import moment, number, percent, plain
 from matsearch.store import RunStore
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MAX_ROWS = 2000
-"""Candidates in the page's full table; a few hundred kB."""
+LIBRARIES = ("plotly-basic.min.js", "3Dmol-min.js")
+LICENCES = ("plotly-basic.LICENSE.txt", "3Dmol.LICENSE.txt")
+SCRIPTS = tuple(f"{name}.js" for name in "elements data files plots hulls viewer lineage table main".split())
 
 ATTRIBUTION = (
     "Known phases: the Materials Project (materialsproject.org), CC-BY 4.0, "
@@ -61,6 +68,14 @@ def write_report(store: RunStore) -> Path:
     return page
 
 
+def live_page(store: RunStore, seconds: float) -> str:
+    """The page as it is now, which asks its server for news every so often; nothing is written."""
+    with _one_moment(store):
+        frame = candidates_frame(store)
+        content = _content(store, frame, rank(store, frame))
+    return _render(content, live=seconds)
+
+
 @contextmanager
 def _one_moment(store: RunStore) -> Iterator[None]:
     """All queries inside see the database at one moment, while a campaign goes on writing."""
@@ -72,67 +87,90 @@ def _one_moment(store: RunStore) -> Iterator[None]:
 
 
 def _content(store: RunStore, frame: pd.DataFrame, ranking: Ranking) -> dict[str, Any]:
-    meta, summary, found = store.meta, summarise(frame), funnel(store)
-    names = list(frame.attrs["units"])
+    meta, config, summary, found = store.meta, store.config, summarise(frame), funnel(store)
+    units = frame.attrs["units"]
+    known = hulls(store)
+    table = columns(store, frame, ranking, known)
+    order = order_of_interest(table)
+    blocks, block_of = detail_blocks(store, order)
+    place = {one: position for position, one in enumerate(order)}
+    data = {
+        "folder": store.run_dir.name,
+        "name": plain(config["name"]),
+        "potential": plain(config["potential"]["name"], 80),
+        "objectives": [{"name": name, "unit": plain(unit, 40)} for name, unit in units.items()],
+        "thresholds": {"metastable": METASTABLE, "stable": STABLE, "quarantine": QUARANTINE},
+        "columns": table
+        | {"place": [place[one] for one in table["id"]], "block": [block_of.get(one) for one in table["id"]]},
+        "progress": progress(frame),
+        "front": front(frame, goals_of(store)),
+        "phases": known.phases,
+    }
+    seeds = frame["operator"] == "seed"
     return {
-        "name": store.config["name"],
+        "name": config["name"],
         "status": meta.get("status", "new"),
         "created": meta.get("created", ""),
         "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "matsearch_version": importlib.metadata.version("matsearch"),
-        "folder": store.run_dir.name,
-        "config": store.config,
+        "config": config,
         "objectives": json.loads(meta.get("objectives", "[]")),
         "counts": summary["counts"],
         "rates": {f"{rate['name']}/{rate['of']}": rate for rate in summary["rates"]},
         "quarantine": QUARANTINE,
         "metastable": METASTABLE,
+        "stable": STABLE,
+        "symprec": SYMPREC,
         "passed": passed(found),
         "stopped": {stage: (count, reasons) for stage, count, reasons in found},
-        "n_seeds": int((frame["operator"] == "seed").sum()),
-        "n_seeds_scored": int(((frame["operator"] == "seed") & (frame["stage"] == Stage.SCORED)).sum()),
-        "ranking": ranking,
-        "columns": names,
-        "units": frame.attrs["units"],
-        "panels": progress_panels(frame),
-        "chart_size": (WIDTH, HEIGHT),
+        "n_seeds": int(seeds.sum()),
+        "n_seeds_scored": int((seeds & (frame["stage"] == Stage.SCORED)).sum()),
+        "n_best": len(ranking.crystals),
+        "best_seed": ranking.best_seed,
+        "seeds_ahead": ranking.seeds_ahead,
+        "columns": list(units),
+        "units": units,
         "n_candidates": len(frame),
-        "candidates": _table_rows(frame),
+        "yields": yields(frame),
+        "hulls_why_not": known.why_not,
         "spent": spending(store),
         "versions": json.loads(meta.get("versions", "{}")),
+        "reference_hash": meta.get("reference_hash", ""),
+        "sources": provenance(store),
         "attribution": meta.get("attribution", ATTRIBUTION),
-        "config_text": json.dumps(store.config, indent=2, ensure_ascii=False),
+        "config_text": json.dumps(config, indent=2, ensure_ascii=False),
+        "data": pack(data),
+        "blocks": blocks,
     }
 
 
-def _table_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows of the full table: where there are too many, the scored ones first, then the latest; in order of id."""
-    if len(frame) > MAX_ROWS:
-        order = frame.assign(_scored=frame["stage"] == Stage.SCORED).sort_values(["_scored", "id"], ascending=False)
-        frame = frame.loc[order.index[:MAX_ROWS]].sort_values("id")
-    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    return [{str(key): value for key, value in row.items()} for row in rows]
-
-
-def _render(content: dict[str, Any]) -> str:
+def _render(content: dict[str, Any], live: float = 0) -> str:
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    assets = resources.files("matsearch.report").joinpath("assets")
-    template, style, script = (
-        assets.joinpath(name).read_text(encoding="utf-8") for name in ("report.html.j2", "report.css", "report.js")
-    )
+    libraries = [_asset("vendor", name) for name in LIBRARIES]
+    own = "\n".join(_asset("js", name) for name in SCRIPTS)
+    scripts = [*libraries, f'"use strict";\n(() => {{\n{own}}})();\n']
+    # The page may load nothing and run nothing but these scripts: what an LLM wrote is in it.
+    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(one.encode()).digest()).decode()}'" for one in scripts)
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src {hashes}"
+    if live:
+        policy += "; connect-src 'self'"
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"plain": plain, "number": number, "percent": percent, "data_uri": data_uri}
-    # The page may load nothing and run nothing but its own few lines: what an LLM wrote is in it.
-    script_hash = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    page = environment.from_string(template)
-    return page.render(**content, style=Markup(style), script=Markup(script), script_hash=script_hash)
+    environment.filters |= {"plain": plain, "number": number, "percent": percent, "moment": moment}
+    return environment.from_string(_asset("report.html.j2")).render(
+        **content,
+        live=live,
+        policy=Markup(policy),
+        style=Markup(_asset("report.css")),
+        scripts=[Markup(one) for one in scripts],
+        licences="\n\n".join(_asset("vendor", name) for name in LICENCES),
+    )
 
 
-def data_uri(cif: str) -> str:
-    """A CIF as a link's target, so that the page needs no file beside it."""
-    return f"data:chemical/x-cif;base64,{base64.b64encode(cif.encode()).decode()}"
+@cache
+def _asset(*place: str) -> str:
+    return resources.files("matsearch.report").joinpath("assets", *place).read_text(encoding="utf-8")
 
 
 def _write_cifs(folder: Path, ranking: Ranking) -> None:

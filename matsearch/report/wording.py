@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+
 
 def plain(text: object, limit: int = 200) -> str:
     """Text that others wrote, as one line: control and direction characters replaced, cut at `limit`."""
@@ -20,3 +24,16 @@ def number(value: float | None, name: str) -> str:
 def percent(rate: float | None) -> str:
     """A rate in percent with three digits at most."""
     return "–" if rate is None else f"{100 * rate:.1f} %"
+
+
+def moment(stamp: str) -> str:
+    """A time as the store writes it (ISO 8601 in UTC), for people; what is none stays as it is."""
+    return re.sub(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d\+00:00$", r"\1 \2 UTC", stamp)
+
+
+def plain_text(text: str, limit: int) -> str:
+    """Text that others wrote, with its lines and tabs: other control and direction characters replaced, cut."""
+    text = text[:limit].replace("\r\n", "\n")
+    if text.isascii():
+        return CONTROL.sub("�", text)
+    return "".join(char if char.isprintable() or char in "\n\t" else " " if char.isspace() else "�" for char in text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import re
 from html.parser import HTMLParser
@@ -10,12 +12,13 @@ import pytest
 from small_run import HOSTILE, add, fill, rock_salt
 
 from matsearch.crystal.text import from_cif
-from matsearch.report import page as page_module
+from matsearch.report.details import MAX_TEXT, detail_blocks
+from matsearch.report.packed import unpack
 from matsearch.report.page import write_report
-from matsearch.report.wording import number, percent, plain
+from matsearch.report.wording import moment, number, percent, plain, plain_text
 from matsearch.store import RunStore
 
-VOID = {"meta", "input", "br", "img", "link"}
+VOID = {"meta", "input", "br", "img", "link", "path"}
 OPTIONAL_END = {"td", "tr", "tbody", "thead", "th"}
 
 
@@ -39,7 +42,7 @@ class Page(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
     def handle_endtag(self, tag):
-        if tag not in OPTIONAL_END:
+        if tag not in OPTIONAL_END | VOID:
             assert self.open.pop() == tag
 
     def handle_data(self, data):
@@ -55,29 +58,69 @@ def report_of(run_dir) -> str:
     return text
 
 
+def data_of(text: str):
+    return unpack(re.search(r'<script type="application/octet-stream" id="data">(.*?)</script>', text)[1])
+
+
+def blocks_of(text: str):
+    return [
+        unpack(one) for one in re.findall(r'<script type="application/octet-stream" class="block">(.*?)</script>', text)
+    ]
+
+
 def test_page_loads_nothing_from_anywhere(run_dir):
     text = report_of(run_dir)
     parsed = Page(text)
     for tag, attributes in parsed.tags:
         assert tag not in {"link", "img", "iframe", "object", "embed", "base", "audio", "video", "source"}
         assert "src" not in attributes
-        assert attributes.get("href", "data:chemical/x-cif;base64,").startswith("data:chemical/x-cif;base64,")
-    assert "@import" not in text
-    assert "url(" not in text
+        assert attributes.get("href", "#").startswith("#")
+    style = text[text.index("<style>") : text.index("</style>")]
+    assert "@import" not in style
+    assert "url(" not in style
     (policy,) = [a["content"] for tag, a in parsed.tags if a.get("http-equiv") == "Content-Security-Policy"]
     assert policy.startswith("default-src 'none'")
+    assert "connect-src" not in policy
+    assert "unsafe-eval" not in policy
+
+
+def test_every_script_that_runs_is_named_by_its_hash(run_dir):
+    text = report_of(run_dir)
+    scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    assert len(scripts) == 3
+    for script in scripts:
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in text[: text.index("<style>")]
 
 
 def test_what_an_llm_wrote_is_text_and_nothing_else(run_dir):
     text = report_of(run_dir)
     assert HOSTILE.strip() not in text
-    assert sum(tag == "script" for tag, _ in Page(text).tags) == 1
+    assert [tag for tag, attributes in Page(text).tags if tag == "script" and not attributes] == ["script"] * 3
     assert "<b>bold" not in text
     assert "one&lt;b&gt;bold" in text
-    assert "&lt;script&gt;" in text
-    assert "🧪" in text
     assert not any(char in text for char in "\x00\u202e")
-    assert "long " * 100 not in text  # a huge detail is cut
+    data = data_of(text)
+    row = data["columns"]["id"].index(2)
+    detail = data["columns"]["detail"][row]
+    assert detail.startswith('<script>alert("x")</script>')  # a string of the data, which the page shows as text
+    assert "🧪" in detail
+    assert len(detail) <= 300  # a huge detail is cut
+    (block,) = blocks_of(text)
+    assert block["replies"]["0/0"]["text"].startswith('<script>alert("x")</script>')
+    for shown in (detail, block["replies"]["0/0"]["text"]):
+        assert not any(char in shown for char in "\x00\u202e")
+
+
+def test_a_huge_reply_is_cut_and_its_length_kept(run_dir):
+    with RunStore(run_dir, writable=True) as store, store.transaction():
+        store.connection.execute("UPDATE replies SET text = ?", ["</script>\u202e" * 100_000])
+    text = report_of(run_dir)
+    assert len(text) < 3_000_000
+    (block,) = blocks_of(text)
+    reply = block["replies"]["0/0"]
+    assert len(reply["text"]) == MAX_TEXT
+    assert reply["length"] == 1_000_000
 
 
 def test_page_shows_the_counts_of_the_store(run_dir):
@@ -141,7 +184,7 @@ def test_a_campaign_where_nothing_was_scored_has_a_report(make_run, seeds):
             add(store, number_, "scored", operator="seed", name="mp-1", structure=rock_salt("Mg", "O"), energy=0.0)
         add(store, seeds, "parse", "no_structure")
     text = report_of(run_dir)
-    assert "see above where they stopped" in text
+    assert "see below where they stopped" in text
     assert ("rank above all candidates" in text) == (seeds > 0)
     assert list((run_dir / "best").iterdir()) == []
 
@@ -173,19 +216,19 @@ def test_a_failed_write_leaves_the_old_report(run_dir, monkeypatch):
     assert not list(run_dir.rglob("*partial*"))
 
 
-def test_a_long_campaign_shows_the_scored_ones_first_and_says_so(run_dir, monkeypatch):
-    monkeypatch.setattr(page_module, "MAX_ROWS", 8)
-    text = report_of(run_dir)
-    assert "8 of 14 candidates: the scored ones first" in text
-    table = text[text.index('id="candidates"') :]
-    assert re.findall(r"<tr><td class=n>(\d+)<", table) == ["0", "1", "8", "9", "10", "11", "12", "13"]
+def test_what_does_not_fit_into_the_page_is_the_least_interesting(run_dir):
+    with RunStore(run_dir, writable=False) as store:
+        blocks, place = detail_blocks(store, [1, 0, 9, 10])
+        assert len(blocks) == 1
+        assert place == {1: 0, 0: 0, 9: 0, 10: 0}
+        assert detail_blocks(store, [1, 0, 9, 10], budget=len(blocks[0]) - 1) == ([], {})
 
 
 def test_configuration_and_attribution_are_on_the_page(make_run):
     text = report_of(make_run(attribution="Phases of a library, CC0"))
     assert "Phases of a library, CC0" in text
     assert "chgnet 0.4.2" in text
-    shown = re.search(r"<pre>(.*?)</pre>", text, re.DOTALL)[1]
+    shown = re.search(r"<pre tabindex=.0.>(.*?)</pre>", text, re.DOTALL)[1]
     assert "one&lt;b&gt;bold" in shown
 
 
@@ -200,5 +243,9 @@ def test_numbers_are_written_for_people():
     assert number(123.456, "bulk_modulus") == "123.5"
     assert percent(None) == "–"
     assert percent(0.0) == "0.0 %"
+    assert moment("2026-01-01T10:20:30+00:00") == "2026-01-01 10:20 UTC"
+    assert moment("") == ""
+    assert plain_text("a\r\nb\tc\x07\u202e", 6) == "a\nb\tc"
+    assert plain_text("é\u202e\x07", 9) == "é��"
     assert plain("a\nb\tc\u202e\x07") == "a b c��"
     assert plain("x" * 300) == "x" * 199 + "…"

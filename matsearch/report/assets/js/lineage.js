@@ -1,0 +1,185 @@
+// One crystal with all that is known of it, and where it comes from.
+let current = null;
+
+const chip = (id) => {
+  const row = report.byId.get(id);
+  return make("button", { type: "button", class: "link", click: () => openCrystal(id), "data-id": id }, ...formulaNodes(row?.formula), ` (${id})`);
+};
+
+const unitOf = (name) => report.objectives.find((one) => one.name === name)?.unit ?? "";
+const nameOf = (name) => {
+  if (!isHull(name)) return [name.replaceAll("_", " ")];
+  const judge = name.slice(HULL.length + 1) || report.potential;
+  return ["E", make("sub", {}, "hull"), ` by ${judge}`];
+};
+
+async function openCrystal(id) {
+  const row = report.byId.get(id);
+  if (!row) return;
+  current = row;
+  const dialog = $("crystal");
+  $("crystal-title").replaceChildren(...formulaNodes(row.formula));
+  const group = row.space_group === null ? "" : `${row.space_group} (${row.space_group_number}), `;
+  $("crystal-subtitle").textContent = `${group}candidate ${row.id}${row.rank ? `, number ${row.rank} of the best` : ""}`;
+  $("flags-of").replaceChildren(...markNodes(row));
+  $("facts").replaceChildren(...factsOf(row));
+  $("changes").replaceChildren(changesOf(row));
+  $("family").replaceChildren(...familyOf(row));
+  $("talk").replaceChildren();
+  $("before").disabled = neighbour(-1) === null;
+  $("after").disabled = neighbour(1) === null;
+  if (!dialog.open) dialog.showModal();
+  dialog.scrollTop = 0;
+  $("crystal-title").focus({ preventScroll: true });
+  history.replaceState(null, "", `#candidate-${row.id}`);
+  const block = await blockOf(row);
+  if (current !== row) return;
+  const found = block?.candidates[row.id];
+  const crystal = (side) => (found?.[side] ? crystalOf(found[side]) : null);
+  shownCrystals = { proposed: crystal("proposed"), relaxed: crystal("relaxed") };
+  drawCrystals();
+  drawLegend(shownCrystals.relaxed ?? shownCrystals.proposed);
+  $("this-cif").disabled = !shownCrystals.proposed && !shownCrystals.relaxed;
+  $("talk").replaceChildren(...talkOf(row, block, found));
+}
+
+function closeCrystal() {
+  $("crystal").close();
+}
+
+function factsOf(row) {
+  const pairs = [];
+  const add = (name, ...value) => { if (value.some((one) => one !== null && one !== undefined && one !== "")) pairs.push(make("dt", {}, name), make("dd", {}, ...value)); };
+  for (const { name } of report.objectives) if (row[name] !== null) add(make("span", {}, ...nameOf(name)), `${written(row[name], name)} ${unitOf(name)}`);
+  if (row.formation_energy !== null) add("Formation energy", `${written(row.formation_energy, "formation_energy")} eV/atom`);
+  add("Competes with", decomposed(row));
+  add("Cell", row.n_atoms === null ? null : `${row.n_atoms} atoms, ${row.volume.toFixed(2)} Å³/atom`);
+  if (row.match) add("Nearest match", row.match.startsWith("#") && report.byId.has(Number(row.match.slice(1))) ? chip(Number(row.match.slice(1))) : row.match);
+  if (row.found_again) add("Found again", `${row.found_again} times`);
+  add("Made by", [row.operator, row.model && `model ${row.model}`, row.generation && `generation ${row.generation}`].filter(Boolean).join(", "));
+  const fate = [row.stage, row.reason?.replaceAll("_", " ")].filter(Boolean).join(", ");
+  add("Fate", [row.detail ? `${fate}: ${row.detail}` : fate, row.add_status && `(${row.add_status.replaceAll("_", " ")})`].filter(Boolean).join(" "));
+  if (row.n_steps !== null) add("Relaxation", `${row.n_steps} steps, ${row.converged ? "converged" : "not converged"}, largest force ${row.max_force?.toPrecision(2)} eV/Å, ${row.energy?.toFixed(4)} eV`);
+  return pairs;
+}
+
+/** The parents beside the child, property by property. */
+function changesOf(row) {
+  const parents = row.parents.map((id) => report.byId.get(id)).filter(Boolean);
+  if (!parents.length) return make("p", { class: "soft" }, row.operator === "seed" ? "A known phase that the search began with." : "It was proposed without parents.");
+  const [last, others] = [row, parents];
+  const difference = (value, other, show) => (value === null || other === null || value === undefined || other === undefined ? null : make("span", { class: "sub" }, `child ${value - other > 0 ? "+" : ""}${show(value - other)}`));
+  const line = (title, show, change) => make("tr", {}, make("th", { scope: "row" }, ...title), ...others.map((one) => make("td", {}, show(one), change ? change(one) : null)), make("td", {}, show(last)));
+  const numeric = (title, name, show) => line(title, (one) => (one[name] === null ? "–" : show(one[name])), (one) => difference(last[name], one[name], show));
+  const exchanged = (one) => {
+    const gone = one.elements.filter((e) => !last.elements.includes(e)).map((e) => `− ${e}`);
+    const come = last.elements.filter((e) => !one.elements.includes(e)).map((e) => `+ ${e}`);
+    return make("span", { class: "sub" }, [...gone, ...come].join("  ") || (one.formula === last.formula ? "same formula" : "same elements"));
+  };
+  const rows = [
+    line(["Formula"], (one) => make("span", {}, ...formulaNodes(one.formula)), exchanged),
+    line(["Space group"], (one) => (one.space_group === null ? "–" : `${one.space_group} (${one.space_group_number})`)),
+    numeric(["Atoms"], "n_atoms", (n) => String(n)),
+    numeric(["Volume, Å³/atom"], "volume", (v) => v.toFixed(2).replace("-", "−")),
+    ...report.objectives.map(({ name, unit }) => numeric([...nameOf(name), `, ${unit}`], name, (value) => written(value, name))),
+  ];
+  const head = make("tr", {}, make("td"), ...others.map((one) => make("th", { scope: "col" }, "Parent ", chip(one.id))), make("th", { scope: "col" }, `Child (${row.id})`));
+  return make("div", { class: "wide" }, make("table", {}, make("thead", {}, head), make("tbody", {}, rows)));
+}
+
+function familyOf(row) {
+  const children = report.children.get(row.id) ?? [];
+  const shown = [...children].sort((a, b) => report.byId.get(a).place - report.byId.get(b).place).slice(0, 24);
+  const parts = [];
+  if (row.parents.length) parts.push("Parents:", ...row.parents.map(chip));
+  parts.push(make("p", {}, children.length ? `${children.length} children${shown.length < children.length ? `, the best ${shown.length}:` : ":"}` : "No children."), ...shown.map(chip));
+  const show = () => { closeCrystal(); growTree(row.id); $("lineage").scrollIntoView(); };
+  parts.push(make("p", {}, make("button", { type: "button", click: show }, "Show the family tree")));
+  return parts;
+}
+
+function talkOf(row, block, found) {
+  if (block === null) return [make("p", { class: "soft" }, `Not in this page, which would grow too large: matsearch show ${report.folder} ${row.id}`)];
+  const reply = block.replies[found.reply];
+  if (!reply) return [make("p", { class: "soft" }, "No model was asked for it.")];
+  const [system, user, length] = block.prompts[reply.prompt_hash] ?? ["", "", 0];
+  const tokens = ["prompt", "completion", "cached", "reasoning"].filter((kind) => reply[`${kind}_tokens`] !== null).map((kind) => `${reply[`${kind}_tokens`]} ${kind} tokens`);
+  const facts = [`Template ${reply.template}`, reply.template_hash, `model ${reply.model || row.model}`, `seed ${reply.seed}`, ...tokens, `finish: ${reply.finish_reason}`, `${reply.seconds.toFixed(1)} s`];
+  const cut = (shown, all) => (shown < all ? make("p", { class: "note" }, `The first ${shown.toLocaleString("en")} of ${all.toLocaleString("en")} characters; all of it: matsearch show ${report.folder} ${row.id}`) : null);
+  const prompt = [system, user].filter(Boolean).join("\n\n");
+  return [
+    make("p", { class: "soft text" }, facts.filter(Boolean).join(", ")),
+    make("details", { open: prompt.length < 1500 ? "" : null }, make("summary", {}, "Prompt"), make("pre", { tabindex: 0, id: "prompt-text" }, prompt), cut(system.length + user.length, length)),
+    make("details", { open: "" }, make("summary", {}, "Reply"), make("pre", { tabindex: 0, id: "reply-text" }, reply.text), cut(reply.text.length, reply.length)),
+  ];
+}
+
+const N_ANCESTORS = 40;
+const N_CHILDREN = 8;
+
+/** Ancestors left, the crystal, its best children right. */
+function growTree(id) {
+  const depth = new Map([[id, 0]]);
+  const edges = [];
+  const waiting = [id];
+  while (waiting.length && depth.size < N_ANCESTORS) {
+    const one = waiting.shift();
+    for (const parent of report.byId.get(one)?.parents ?? []) {
+      edges.push([parent, one]);
+      if (!depth.has(parent) && report.byId.has(parent)) {
+        depth.set(parent, depth.get(one) - 1);
+        waiting.push(parent);
+      }
+    }
+  }
+  const children = [...(report.children.get(id) ?? [])].sort((a, b) => report.byId.get(a).place - report.byId.get(b).place);
+  for (const child of children.slice(0, N_CHILDREN)) {
+    if (!depth.has(child)) depth.set(child, 1);
+    edges.push([id, child]);
+  }
+  const columns = new Map();
+  for (const [one, level] of depth) columns.set(level, [...(columns.get(level) ?? []), one]);
+  const levels = [...columns.keys()].sort((a, b) => a - b);
+  const tallest = Math.max(...[...columns.values()].map((one) => one.length));
+  const [wide, high] = [218, 66];
+  const places = new Map();
+  levels.forEach((level, column) => {
+    const members = columns.get(level);
+    members.forEach((one, i) => places.set(one, [column * wide, (i + (tallest - members.length) / 2) * high]));
+  });
+  const paths = edges.filter(([from, to]) => places.has(from) && places.has(to)).map(([from, to]) => {
+    const [x1, y1] = places.get(from);
+    const [x2, y2] = places.get(to);
+    const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+    path.setAttribute("d", `M${x1 + 166} ${y1 + 26}C${x1 + 195} ${y1 + 26} ${x2 - 28} ${y2 + 26} ${x2} ${y2 + 26}`);
+    if (to === id || from === id) path.setAttribute("class", "main");
+    return path;
+  });
+  const lines = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  lines.append(...paths);
+  lines.setAttribute("aria-hidden", "true");
+  const nodes = [...places].map(([one, [x, y]]) => {
+    const row = report.byId.get(one);
+    const energy = row[HULL] === null ? row.reason?.replaceAll("_", " ") ?? row.stage : `${written(row[HULL], HULL)} eV/atom`;
+    const node = make("button", { type: "button", class: one === id ? "node here" : "node", "data-id": one, click: () => openCrystal(one) }, ...formulaNodes(row.formula), make("small", {}, `${row.operator} ${one}, ${energy}`));
+    node.style.left = `${x}px`;
+    node.style.top = `${y}px`;
+    return node;
+  });
+  const box = make("div", { class: "grown" }, lines, nodes);
+  box.style.width = `${levels.length * wide - 50}px`;
+  box.style.height = `${tallest * high}px`;
+  $("tree").replaceChildren(box);
+  lines.style.width = box.style.width;
+  lines.style.height = box.style.height;
+  const select = $("ancestor");
+  if (![...select.options].some((option) => option.value === String(id))) select.append(ancestorOption(id));
+  select.value = String(id);
+  const more = children.length > N_CHILDREN ? `; ${N_CHILDREN} of ${children.length} children` : "";
+  $("lineage-note").textContent = `Ancestors to the left, children to the right${more}. A click opens a crystal with its prompt, its reply and what changed.`;
+}
+
+const ancestorOption = (id) => {
+  const row = report.byId.get(id);
+  return make("option", { value: id }, `${row.rank ? `${row.rank}. ` : ""}${row.formula ?? "no crystal"} (${id})`);
+};
