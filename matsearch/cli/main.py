@@ -9,7 +9,7 @@ import warnings
 
 import typer
 
-from matsearch.cli import compare, evaluate, reference, relax, report, run, show
+from matsearch.cli import compare, evaluate, judge, reference, relax, report, run, show
 from matsearch.errors import MatsearchError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("run")(run.run)
 app.command("report")(report.report)
 app.command("show")(show.show)
 app.command("compare")(compare.compare)
+app.command("judge")(judge.judge)
 app.command("relax")(relax.relax)
 app.add_typer(reference.app, name="reference")
 app.command("evaluate")(evaluate.evaluate)
