@@ -10,6 +10,7 @@ import glob
 import math
 import re
 import tomllib
+from collections.abc import Collection
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -31,6 +32,7 @@ from matsearch.errors import ConfigError
 from matsearch.llm.base import find_backend
 from matsearch.llm.prices import Prices
 from matsearch.potential.base import FROM_FILE
+from matsearch.propose.space import Space, anonymous_ratio, group_numbers
 from matsearch.records import Direction
 from matsearch.relaxation.settings import RelaxSettings
 from matsearch.search.settings import SearchSettings
@@ -61,17 +63,86 @@ class Section(BaseModel):
 class SpaceSettings(Section):
     """`[space]`: which crystals are looked for.
 
+    All of them are checked of crystals as proposed; a relaxation may raise the symmetry.
+
     Attributes:
         elements: Only these. None: any.
+        chemical_system: Exactly these, all of them: `["Li", "Mg", "O"]` or `"Li-Mg-O"`.
+        stoichiometry: A formula with letters for elements, such as `"ABX3"`.
+        symmetry: Numbers of space groups, names of crystal systems, or both: `["cubic", 62]`.
+        min_atoms: At least this many atoms in the cell as proposed.
         max_atoms: At most this many atoms in the cell as proposed.
-        composition: Only this reduced formula (task `predict`).
+        composition: Only this reduced formula, one to four of it in the primitive cell (task `predict`).
     """
 
     elements: list[str] | None = None
+    chemical_system: list[str] | None = None
+    stoichiometry: str | None = None
+    symmetry: list[int | str] | None = None
+    min_atoms: PositiveInt | None = None
     max_atoms: PositiveInt = 40
     composition: str | None = None
 
-    @field_validator("elements")
+    @property
+    def allowed(self) -> list[str] | None:
+        """The elements that a crystal may hold; None: any."""
+        return self.elements or self.chemical_system
+
+    def space(self, hidden: Collection[str] = ()) -> Space:
+        """What candidates are held against; hidden: ids and formulas of phases that nobody may look up."""
+        return Space(
+            elements=frozenset(self.allowed) if self.allowed else None,
+            max_atoms=self.max_atoms,
+            composition=self.composition,
+            min_atoms=self.min_atoms,
+            whole_system=self.chemical_system is not None,
+            ratio=anonymous_ratio(self.stoichiometry) if self.stoichiometry else None,
+            space_groups=group_numbers(self.symmetry) if self.symmetry else None,
+            hidden=frozenset(hidden),
+        )
+
+    @field_validator("chemical_system", mode="before")
+    @classmethod
+    def _system(cls, system: Any) -> Any:
+        return system.split("-") if isinstance(system, str) else system
+
+    @field_validator("symmetry", mode="before")
+    @classmethod
+    def _one_or_more(cls, symmetry: Any) -> Any:
+        return [symmetry] if isinstance(symmetry, int | str) and not isinstance(symmetry, bool) else symmetry
+
+    @field_validator("symmetry")
+    @classmethod
+    def _groups(cls, symmetry: list[int | str] | None) -> list[int | str] | None:
+        if symmetry is not None and not group_numbers(symmetry):
+            raise ValueError("needs at least one space group or crystal system; leave the key out for any")
+        return symmetry
+
+    @field_validator("stoichiometry")
+    @classmethod
+    def _anonymous(cls, stoichiometry: str | None) -> str | None:
+        if stoichiometry is not None:
+            anonymous_ratio(stoichiometry)
+        return stoichiometry
+
+    @model_validator(mode="after")
+    def _possible(self) -> SpaceSettings:
+        if self.chemical_system is not None and self.elements is not None:
+            raise ValueError("give elements (any of them) or a chemical_system (all of them), not both")
+        if self.composition is not None and (self.chemical_system is not None or self.stoichiometry is not None):
+            raise ValueError("a composition says it all; leave chemical_system and stoichiometry out")
+        if self.min_atoms is not None and self.min_atoms > self.max_atoms:
+            raise ValueError(f"min_atoms = {self.min_atoms} is more than max_atoms = {self.max_atoms}")
+        if self.stoichiometry is not None:
+            ratio = anonymous_ratio(self.stoichiometry)
+            if sum(ratio) > self.max_atoms:
+                raise ValueError(f"{self.stoichiometry} has more atoms than max_atoms = {self.max_atoms}")
+            n_allowed = len(self.allowed) if self.allowed else len(ratio)
+            if n_allowed < len(ratio) or (self.chemical_system is not None and n_allowed > len(ratio)):
+                raise ValueError(f"{self.stoichiometry} has {len(ratio)} elements, {n_allowed} are given")
+        return self
+
+    @field_validator("elements", "chemical_system")
     @classmethod
     def _symbols(cls, elements: list[str] | None) -> list[str] | None:
         if elements is None:
@@ -142,10 +213,13 @@ class ReferenceSettings(Section):
     Attributes:
         path: Folder of a reference made by `matsearch reference build`; the shipped one if left out.
         extra: Files, folders or patterns such as `"my_phases/*.cif"`: phases that are added, relaxed by the campaign.
+        hide: Ids and formulas of phases that the search must not know of, to see whether it finds them: a list, or a
+            file with one a line. A report still says what matches them.
     """
 
     path: str | None = Field(default=None, min_length=1)
     extra: list[Annotated[str, Field(min_length=1)]] = []
+    hide: list[Annotated[str, Field(min_length=1)]] | Annotated[str, Field(min_length=1)] = []
 
 
 class ObjectiveSettings(Section):
@@ -452,11 +526,13 @@ def _with_absolute_paths(config: CampaignConfig, folder: Path) -> CampaignConfig
         else module(config.potential.name)
     )
     potential = config.potential.model_copy(update={"name": name})
-    path, extra = config.reference.path, config.reference.extra
+    path, extra, hide = config.reference.path, config.reference.extra, config.reference.hide
     reference = config.reference.model_copy(
         update={
             "path": None if path is None else str(folder / Path(path).expanduser()),
             "extra": [absolute_pattern(pattern) for pattern in extra],
+            # Read once: a run goes on without the file.
+            "hide": _listed(folder / Path(hide).expanduser()) if isinstance(hide, str) else hide,
         }
     )
     prompts = config.search.prompts
@@ -468,6 +544,21 @@ def _with_absolute_paths(config: CampaignConfig, folder: Path) -> CampaignConfig
             "llm": llms, "objectives": objectives, "potential": potential, "reference": reference, "search": search
         }
     )  # fmt: skip
+
+
+def _listed(path: Path) -> list[str]:
+    """The lines of a file, without blank ones and what stands behind `#`.
+
+    Raises:
+        ConfigError: It cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as err:
+        raise ConfigError(
+            f"[reference] hide: cannot read {path}: {err}; give a list, or a file with one a line"
+        ) from err
+    return [line for one in lines if (line := one.partition("#")[0].strip())]
 
 
 def changeable_options(config: CampaignConfig) -> set[str]:

@@ -144,7 +144,7 @@ class Assessment:
             if score is None:
                 self._unscored[number] = objective
                 return
-            if (rejection := self._refused(score)) is not None:
+            if (rejection := self._refused(number, score)) is not None:
                 self._finish(number, rejection)
                 return
         self._finish(number, self._individual(number, {name: row["value"] for name, row in scores.items()}))
@@ -153,13 +153,16 @@ class Assessment:
         rows = self._store.rows("SELECT * FROM scores WHERE candidate_id = ?", number)
         return {row["objective"]: row for row in rows}
 
-    def _refused(self, score: sqlite3.Row) -> Rejection | None:
+    def _refused(self, number: int, score: sqlite3.Row) -> Rejection | None:
         """Why a score ends a candidate's way: it has no value, or one too good to be true."""
         if score["value"] is None:
             return Rejection(Stage.SCORE, score["reason"], score["detail"] or "")
         floor = self._parts.config.search.energy_floor
-        if score["objective"] == HULL and floor is not None and score["value"] < floor:
-            detail = f"{score['value']:.3f} eV/atom, below the floor of {floor}: more likely an error of the potential"
+        if score["objective"] != HULL or floor is None or score["value"] >= floor:
+            return None
+        height = self._parts.above_all_known(self._relaxed[number], score["value"])
+        if height < floor:
+            detail = f"{height:.3f} eV/atom, below the floor of {floor}: more likely an error of the potential"
             return Rejection(Stage.SCORE, "quarantined", detail)
         return None
 

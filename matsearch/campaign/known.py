@@ -53,8 +53,14 @@ class Identity:
         return None
 
     def matches(self, relaxed: Structure) -> dict[str, int | str | None]:
-        """The earlier candidate and the known phase that a relaxed crystal matches."""
-        return {"duplicate_of": self._relaxed.match(relaxed), "matched_known": self._known_phase(relaxed)}
+        """The earlier candidate and the known phase that a relaxed crystal matches, be that hidden or not."""
+        known = None if self._reference is None else self._reference.whole.match(relaxed)
+        known = self._also_known.match(relaxed) if known is None else known
+        return {"duplicate_of": self._relaxed.match(relaxed), "matched_known": known}
+
+    def is_hidden(self, phase_id: str) -> bool:
+        """Whether the search must not be told of a known phase."""
+        return self._reference is not None and phase_id in self._reference.hidden
 
     def _known_phase(self, structure: Structure) -> str | None:
         known = None if self._reference is None else self._reference.match(structure)

@@ -374,9 +374,11 @@ class Loop:
         return matches
 
     def _is_new(self, matches: dict[str, int | str | None]) -> bool:
-        """Whether the search is told that a crystal is new; a prediction is not told what is known."""
-        known = None if self._parts.config.task == "predict" else matches["matched_known"]
-        return matches["duplicate_of"] is None and known is None
+        """Whether the search is told that a crystal is new; it is not told of phases that are hidden from it."""
+        known = matches["matched_known"]
+        is_told = isinstance(known, str) and not self._identity.is_hidden(known)
+        is_told = is_told and self._parts.config.task != "predict"
+        return matches["duplicate_of"] is None and not is_told
 
     def _proposed(self, candidate_id: int) -> Structure | None:
         """A candidate as proposed, as the store has it; None where no crystal could be read."""

@@ -18,7 +18,6 @@ from matsearch.llm.base import Backend, load_backend
 from matsearch.objectives.base import Objective, ObjectiveContext, load_objective
 from matsearch.potential.base import Potential, load_potential
 from matsearch.propose.proposer import Proposer
-from matsearch.propose.space import Space
 from matsearch.propose.templates import Templates
 from matsearch.propose.wording import wish
 from matsearch.records import Rejection, Relaxed, content_hash
@@ -82,11 +81,7 @@ class Parts:
         potential = load_potential(config.potential.name, config.potential.device)
         reference = _reference(potential.name, config)
         objectives, goals = _objectives(config, potential, reference)
-        space = Space(
-            frozenset(config.space.elements) if config.space.elements else None,
-            config.space.max_atoms,
-            config.space.composition,
-        )
+        space = config.space.space(_hidden(config))
         units = {objective.name: objective.unit for objective in objectives}
         sought = tuple(
             {
@@ -146,11 +141,22 @@ class Parts:
         phases = choose_seeds(self.reference, space, self.config.search.n_seeds, self.config.seed)
         if not phases and space.composition is None:
             raise ConfigError(
-                f"no known phase with elements {', '.join(space.elements or ['any'])} and at most {space.max_atoms} "
-                f"atoms to start from; widen [space]. The reference of {self.reference.potential} covers "
+                f"no known phase with elements {', '.join(space.allowed or ['any'])}, at most {space.max_atoms} atoms "
+                "and the stoichiometry and symmetry that [space] asks for, to start from; widen [space]. The reference "
+                f"of {self.reference.potential} covers "
                 f"{', '.join(sorted(self.reference.elements))}"
             )
         return phases
+
+    def above_all_known(self, relaxed: Relaxed, height: float) -> float:
+        """A crystal's energy above the hull of all known phases, hidden ones too, given that above the campaign's.
+
+        What lies far below the hull of the phases that are left is a hidden phase more often than an error.
+        """
+        if self.reference is None or not self.reference.hidden:
+            return height
+        whole = self.reference.whole.height(relaxed)
+        return height if isinstance(whole, Rejection) else whole
 
     def decomposition(self, structure: Structure) -> dict[str, float]:
         """What a crystal competes with: formula of a known phase to its share of the atoms, rounded.
@@ -221,7 +227,11 @@ def _reference(potential: str, config: CampaignConfig) -> Reference | None:
         if folder is not None or any(setting.name == HULL for setting in config.objectives):
             raise
         return None
-    wanted = set(config.space.elements or ())
+    try:
+        reference = reference.hiding(_hidden(config))
+    except ValueError as err:
+        raise ConfigError(f"[reference] hide: {err}; give ids and formulas of known phases") from err
+    wanted = set(config.space.allowed or ())
     if config.space.composition is not None:
         wanted |= composition_elements(config.space.composition)
     if missing := sorted(wanted - reference.elements):
@@ -230,6 +240,12 @@ def _reference(potential: str, config: CampaignConfig) -> Reference | None:
             f"{', '.join(sorted(reference.elements))}; choose among these"
         )
     return reference
+
+
+def _hidden(config: CampaignConfig) -> list[str]:
+    """Ids and formulas of the known phases that the search must not know of: those of what it is to predict, too."""
+    target = config.space.composition if config.task == "predict" else None
+    return [*config.reference.hide, *([target] if target is not None else [])]
 
 
 def versions() -> dict[str, str]:

@@ -8,9 +8,12 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from matsearch.propose.space import anonymous_ratio, group_numbers
 from matsearch.reference.known import Phase, Reference
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from matsearch.config import SpaceSettings
 
 MAX_HEIGHT = 0.1
@@ -24,6 +27,8 @@ def choose_seeds(reference: Reference, space: SpaceSettings, n_seeds: int, seed:
     """Metastable known phases in the space, one a formula (the lowest), drawn with the seed.
 
     For a composition: never that itself, but compounds of the same stoichiometry, which show what it may look like.
+    For a chemical system also those of some of its elements. Where the space holds no phase, phases of the wanted
+    stoichiometry and symmetry with whatever elements: an exchange brings them inside.
 
     Only the crystals of those that are drawn are built.
     """
@@ -33,9 +38,13 @@ def choose_seeds(reference: Reference, space: SpaceSettings, n_seeds: int, seed:
         pattern = stoichiometry(space.composition)
         inside = [formula != space.composition and stoichiometry(formula) == pattern for formula in phases.formula]
         phases = phases[inside]
-    elif space.elements is not None:
-        allowed = frozenset(space.elements)
-        phases = phases[[allowed.issuperset(_SYMBOL.findall(formula)) for formula in phases.formula]]
+    else:
+        phases = _alike(phases, space)
+        if space.allowed is not None:
+            allowed = frozenset(space.allowed)
+            inside = phases[[allowed.issuperset(_SYMBOL.findall(formula)) for formula in phases.formula]]
+            is_like = space.stoichiometry is not None or space.symmetry is not None
+            phases = phases if inside.empty and is_like else inside
     drawn = list(phases.drop_duplicates("formula").index)  # lowest first
     random.Random(f"{seed}/seeds").shuffle(drawn)
     return [
@@ -49,6 +58,18 @@ def choose_seeds(reference: Reference, space: SpaceSettings, n_seeds: int, seed:
         )
         for row in phases.loc[drawn[:n_seeds]].itertuples()
     ]
+
+
+def _alike(phases: pd.DataFrame, space: SpaceSettings) -> pd.DataFrame:
+    """Those of the wanted stoichiometry, symmetry and size; of any size where none is as large as that."""
+    if space.stoichiometry is not None:
+        ratio = anonymous_ratio(space.stoichiometry)
+        phases = phases[[stoichiometry(formula) == ratio for formula in phases.formula]]
+    if space.symmetry is not None:
+        phases = phases[phases.spacegroup.isin(group_numbers(space.symmetry))]
+    if space.min_atoms is not None and not (large := phases[phases.n_atoms >= space.min_atoms]).empty:
+        phases = large
+    return phases
 
 
 @lru_cache(maxsize=1 << 18)

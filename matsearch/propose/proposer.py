@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from matsearch.crystal.checks import check_space, check_structure
-from matsearch.crystal.wyckoff import to_compact
+from matsearch.crystal.checks import check_structure
+from matsearch.crystal.wyckoff import MAX_COUNT, to_compact
 from matsearch.llm.embedded.words import condition_words
 from matsearch.propose import wording
 from matsearch.propose.operators.request import request_text
 from matsearch.propose.parse import parse_reply
 from matsearch.propose.shown import Remembered, Shown, example
-from matsearch.propose.space import Space
+from matsearch.propose.space import Space, describe_groups, describe_ratio
 from matsearch.propose.templates import Templates
 from matsearch.records import (
     Completion,
@@ -47,6 +48,10 @@ COMPACT_TASKS = {
 }
 """Operators as the tasks that compact models were trained for; the others are such tasks. A crossover of one parent is
 a mutation."""
+
+
+FORMULA_UNITS = {1: 0.57, 2: 0.31, 3: 0.03, 4: 0.09}
+"""In the primitive cells of known compounds of up to 24 atoms, and their shares."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +109,10 @@ class Proposer:
             name = "explore"
             representation = None if is_compact else self.templates.representation(name)
         schema = None if representation is None or representation.schema is None else dict(representation.schema)
-        user = self.templates.render(style, name, self._variables(shown, failed, parents))
+        variables = self._variables(shown, failed, parents)
+        if is_compact:
+            variables["composition"] = self._cell_to_fill(parents.proposal)
+        user = self.templates.render(style, name, variables)
         system = self.templates.system(style, name)
         n_samples, n_crystals = (parents.n_children, 1) if is_compact else (1, parents.n_children)
         return self._samples(parents, user, system, n_samples, n_crystals, f"{style}/{name}", schema)
@@ -175,11 +183,7 @@ class Proposer:
         return entries + [missing] * (prompt.n_crystals - len(entries))
 
     def _checked(self, structure: Structure) -> Read:
-        space = self.space
-        return Read(
-            structure,
-            check_structure(structure) or check_space(structure, space.elements, space.max_atoms, space.composition),
-        )
+        return Read(structure, check_structure(structure) or self.space.check(structure))
 
     def _shown(self, member: Individual, representation: Representation | None) -> Shown | None:
         structure = member.relaxed if self.show == "relaxed" else member.candidate.structure
@@ -207,14 +211,13 @@ class Proposer:
         )
 
     def _names_target(self, member: Individual) -> bool:
-        """Whether what a crystal competes with would tell that the composition to predict is a known phase."""
+        """Whether what a crystal competes with would tell that the composition sought is a known phase."""
         if self.space.composition is None:
             return False
         from pymatgen.core import Composition
 
         target = Composition(self.space.composition).reduced_composition
-        phases = [Composition(formula).reduced_composition for formula in member.decomposition]
-        return target in (member.relaxed.composition.reduced_composition, *phases)
+        return target in [Composition(formula).reduced_composition for formula in member.decomposition]
 
     def _shown_failed(self, failed: Failed, representation: Representation | None) -> Shown | None:
         if (text := _text(failed.structure, representation)) is None:
@@ -229,6 +232,20 @@ class Proposer:
             problem=wording.problem(rejection.reason, detail),
         )
 
+    def _cell_to_fill(self, proposal: int) -> str | None:
+        """The composition sought as that of a primitive cell: a compact model is told how many atoms there are."""
+        if self.space.composition is None:
+            return None
+        from pymatgen.core import Composition
+
+        unit = Composition(self.space.composition).element_composition.reduced_composition
+        largest = max(unit.values())
+        n_most = min((self.space.max_atoms or MAX_COUNT) // unit.num_atoms, MAX_COUNT // largest)
+        units = {n: share for n, share in FORMULA_UNITS.items() if n <= n_most} or {1: 1.0}
+        rng = random.Random(sample_seed(self.seed, proposal, 0))
+        (n,) = rng.choices(list(units), weights=list(units.values()))
+        return (unit * n).formula.replace(" ", "")
+
     def _remembered(self, lesson: Lesson) -> Remembered:
         energy = lesson.energy_above_hull if self.show_scores else None
         words = wording.problem(lesson.reason, lesson.detail, energy) if lesson.reason else wording.stability(energy)
@@ -240,6 +257,10 @@ class Proposer:
             "failed": failed,
             "n_children": parents.n_children,
             "elements": sorted(self.space.elements) if self.space.elements else None,
+            "whole_system": self.space.whole_system,
+            "stoichiometry": describe_ratio(self.space.ratio) if self.space.ratio else None,
+            "symmetry": describe_groups(self.space.space_groups) if self.space.space_groups else None,
+            "min_atoms": self.space.min_atoms,
             "max_atoms": self.space.max_atoms,
             "composition": self.space.composition,
             "objectives": [{**goal, "best": _best_value(goal, shown)} for goal in self.objectives],

@@ -90,6 +90,9 @@ class Reference:
         self._catalogue = catalogue
         self._table = table
         self._extra: dict[str, _Extra] = {}
+        self._hidden_names: frozenset[str] = frozenset()
+        self._views: dict[frozenset[str], Reference] = {}
+        self._whole = self
         self._points: dict[tuple[tuple[str, float], ...], HullPoint] = {}
         self._known: dict[str, KnownStructures[str]] = {}
 
@@ -118,10 +121,55 @@ class Reference:
                 raise ValueError(f"{phase_id!r} holds {', '.join(missing)}, and no hull of {self.potential} has that")
             formula = formula_of(relaxed.structure)
             extra[phase_id] = _Extra(phase_id, formula, amounts, relaxed.structure, relaxed.energy_per_atom)
+        made = self._whole._copied()
+        made._extra, made._whole, made._hidden_names = extra, made, frozenset()
+        return made.hiding(self._hidden_names)
+
+    def hiding(self, names: Collection[str]) -> Reference:
+        """The same without some phases, as if nobody had met them: they are in no hull, in no list, and match nothing.
+
+        An element's lowest phase stays in the hull even so, since all formation energies are measured from it.
+
+        Args:
+            names: Ids, and formulas (reduced or not) for all phases of that composition.
+
+        Raises:
+            ValueError: A name is neither an id nor a formula of known elements.
+        """
+        hidden = self._hidden_names | frozenset(names)
+        if hidden == self._hidden_names:
+            return self
+        views = self._whole._views
+        if hidden not in views:
+            made = self._whole._copied()
+            made._whole, made._hidden_names = self._whole, hidden
+            made.hidden  # noqa: B018 - a name that says nothing is refused here
+            views[hidden] = made
+        return views[hidden]
+
+    @property
+    def whole(self) -> Reference:
+        """The same with nothing hidden."""
+        return self._whole
+
+    @cached_property
+    def hidden(self) -> frozenset[str]:
+        """Ids of the phases that are hidden."""
+        found: set[str] = set()
+        for name in self._hidden_names:
+            if name in self._catalogue.position or name in self._extra:
+                found.add(name)
+            else:
+                found.update(self._ids_of(_key_of(name)))
+        return frozenset(found)
+
+    def _copied(self) -> Reference:
+        """A copy without what was worked out."""
         made = copy.copy(self)
-        for name in ("phases", "known_elements", "_hull", "_hull_formulas", "_height_of"):
-            made.__dict__.pop(name, None)
-        made._extra, made._points, made._known = extra, {}, {}
+        for name, attribute in vars(type(self)).items():
+            if isinstance(attribute, cached_property):
+                made.__dict__.pop(name, None)
+        made._points, made._known, made._views = {}, {}, {}
         return made
 
     @cached_property
@@ -145,8 +193,10 @@ class Reference:
         columns["spacegroup"] = self._catalogue.labels["spacegroup"].take(rows).to_pandas().astype("int16")
         columns["prototype"] = self._catalogue.labels["prototype"].take(rows).to_pandas()
         table = pd.DataFrame(columns)
-        if self._extra:
+        if self._visible_extra:
             table = self._with_extra(table)
+        if self.hidden:
+            table = table[~table["id"].isin(self.hidden)]
         order = np.lexsort((table["id"].to_numpy(dtype=str), table["energy_above_hull"].to_numpy()))
         return table.iloc[order].reset_index(drop=True)
 
@@ -165,13 +215,14 @@ class Reference:
 
     def known(self, formula: str) -> list[str]:
         """Ids of the phases with this formula (reduced or not), lowest first, those without an energy last."""
-        from pymatgen.core import Composition
-
-        key = composition_key(amounts_by_symbol(Composition(formula)))
-        ids = [self._catalogue.ids[position] for position in self._catalogue.positions.get(key, ())]
-        ids += [one.id for one in self._extra.values() if composition_key(one.amounts) == key]
         heights = self._height_of
+        ids = [phase_id for phase_id in self._ids_of(_key_of(formula)) if phase_id not in self.hidden]
         return sorted(ids, key=lambda phase_id: (heights.get(phase_id, float("inf")), phase_id))
+
+    def _ids_of(self, key: str) -> list[str]:
+        """Ids of all phases of one composition, hidden ones included."""
+        ids = [self._catalogue.ids[position] for position in self._catalogue.positions.get(key, ())]
+        return ids + [one.id for one in self._extra.values() if composition_key(one.amounts) == key]
 
     def match(self, structure: Structure) -> str | None:
         """Id of a known phase that StructureMatcher calls the same crystal; None where there is none.
@@ -259,9 +310,13 @@ class Reference:
             self._points[key] = self._hull.at(dict(key))
         return self._points[key]
 
+    @property
+    def _visible_extra(self) -> list[_Extra]:
+        return [one for one in self._extra.values() if one.id not in self.hidden]
+
     @cached_property
     def _hull(self) -> Hull:
-        return self._hull_with(list(self._extra.values()))
+        return self._hull_with(self._visible_extra)
 
     def _hull_with(self, extra: Sequence[_Extra]) -> Hull:
         """Of the listed phases only those on their hull: they alone span it, in every chemical system."""
@@ -281,14 +336,24 @@ class Reference:
 
         formulas = self._catalogue.column("formula")
         stable = [formulas[self._row_numbers[row]] for row in np.flatnonzero(self._heights == 0.0)]
-        return stable + [one.formula for one in self._extra.values()]
+        return stable + [one.formula for one in self._visible_extra]
 
     @cached_property
     def _with_energy(self) -> pa.Table:
         import pyarrow.compute as pc
 
         columns = self._table.select(["phase", "energy_per_atom", "energy_above_hull", "relaxed"])
-        return columns.filter(pc.field("energy_per_atom").is_valid())
+        columns = columns.filter(pc.field("energy_per_atom").is_valid())
+        hidden = {self._catalogue.position[one] for one in self.hidden if one in self._catalogue.position}
+        # An element's lowest phase, at 0, is what all energies are measured from.
+        kept = [
+            row
+            for row, (position, height) in enumerate(
+                zip(columns["phase"].to_pylist(), columns["energy_above_hull"].to_pylist(), strict=True)
+            )
+            if position not in hidden or (height == 0.0 and len(self._catalogue.amounts[position]) == 1)
+        ]
+        return columns.take(kept) if hidden else columns
 
     @cached_property
     def _row_numbers(self) -> np.ndarray:
@@ -305,6 +370,28 @@ class Reference:
     def _heights(self) -> np.ndarray:
         """Above the hull without extra phases."""
         heights: np.ndarray = self._with_energy["energy_above_hull"].to_numpy().astype(float)
+        return self._raised_to_hull(heights) if self.hidden else heights
+
+    def _raised_to_hull(self, heights: np.ndarray) -> np.ndarray:
+        """Heights above the hull of what is left when phases are hidden: it is higher, where it changes at all."""
+        import numpy as np
+
+        from matsearch.reference.hull import Hull
+
+        heights, whole = heights.copy(), self._whole
+        shown = set(self._row_numbers.tolist())
+        taken = [position for position in whole._row_numbers[whole._heights == 0.0].tolist() if position not in shown]
+        systems = {frozenset(self._catalogue.amounts[position]) for position in taken}
+        own = [self._catalogue.amounts[position] for position in self._row_numbers]
+        # Elsewhere the hull is what it was.
+        moved = [row for row, amounts in enumerate(own) if any(system <= amounts.keys() for system in systems)]
+        if not moved:
+            return heights
+        spanning = np.union1d(np.flatnonzero(heights == 0.0), moved)
+        hull = Hull(*fractions_of([own[row] for row in spanning], sorted(self.elements)), self._energies[spanning])
+        _, fractions = fractions_of([own[row] for row in moved], hull.elements)
+        above = self._energies[moved] - hull.energies_at(fractions)
+        heights[moved] = np.where(above < 1e-6, 0.0, above)  # a phase on the hull is exactly on it
         return heights
 
     @cached_property
@@ -350,7 +437,7 @@ class Reference:
         from matsearch.crystal.prototype import prototype_label
 
         rows = []
-        for one in self._extra.values():
+        for one in self._visible_extra:
             label = prototype_label(one.structure)
             rows.append(
                 {
@@ -366,10 +453,10 @@ class Reference:
             )
         table = pd.concat([table, pd.DataFrame(rows)], ignore_index=True).astype(table.dtypes)
         listed = self._hull_with([])
-        lower = [one for one in self._extra.values() if one.energy_per_atom < listed.at(one.amounts).energy]
+        lower = [one for one in self._visible_extra if one.energy_per_atom < listed.at(one.amounts).energy]
         systems = {frozenset(one.amounts) for one in lower}
         amounts = [self._catalogue.amounts[position] for position in self._row_numbers]
-        amounts += [dict(one.amounts) for one in self._extra.values()]
+        amounts += [dict(one.amounts) for one in self._visible_extra]
         # Elsewhere the hull is what it was.
         moved = [
             index
@@ -380,6 +467,13 @@ class Reference:
         heights = table["energy_per_atom"].to_numpy()[moved] - self._hull.energies_at(fractions)
         table.loc[moved, "energy_above_hull"] = np.where(heights > 1e-6, heights.round(6), 0.0)
         return table
+
+
+def _key_of(formula: str) -> str:
+    """Raises ValueError for what is no formula."""
+    from pymatgen.core import Composition
+
+    return composition_key(amounts_by_symbol(Composition(formula)))
 
 
 def amounts_by_symbol(composition: Composition) -> Mapping[str, float]:

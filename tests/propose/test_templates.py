@@ -32,6 +32,10 @@ RICH = {
     "failed": None,
     "n_children": 3,
     "elements": ["Li", "Mg", "O", "Ti"],
+    "whole_system": False,
+    "stoichiometry": None,
+    "symmetry": None,
+    "min_atoms": None,
     "max_atoms": 20,
     "composition": None,
     "objectives": [

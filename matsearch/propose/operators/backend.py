@@ -61,7 +61,8 @@ class OperatorsBackend(Backend):
             ) from err
         parents = [Parent(from_json(json.dumps(one["structure"])), one["id"]) for one in given]
         space = _space(wanted)
-        maker = load_operator(operator, _pool(space.composition))
+        target = () if space.composition is None else (space.composition,)
+        maker = load_operator(operator, _pool(space.hidden.union(target)))
         made = maker.propose(parents, space, np.random.default_rng(prompt.seed))
         text = (
             f"{made.change}; from {', '.join(map(str, made.parents)) or 'nothing'}\n{to_json(made.structure)}"
@@ -72,19 +73,25 @@ class OperatorsBackend(Backend):
 
 
 @cache
-def _pool(composition: str | None) -> Pool:
-    """Known phases; without those of a composition to predict, which would only be looked up."""
-    from pymatgen.core import Composition
-
+def _pool(hidden: frozenset[str]) -> Pool:
+    """Known phases; without those of some ids and formulas, such as of a composition to predict."""
     from matsearch.propose.operators.pool import Pool, shipped_pool
     from matsearch.reference.known import load_reference
 
-    if composition is None:
+    if not hidden:
         return shipped_pool()
-    reference = load_reference("chgnet-0.3.0")
-    return Pool(reference, reference.known(Composition(composition).reduced_formula))
+    return Pool(load_reference("chgnet-0.3.0").hiding(hidden))
 
 
 def _space(wanted: Mapping[str, Any]) -> Space:
-    elements = wanted["elements"]
-    return Space(frozenset(elements) if elements else None, wanted["max_atoms"], wanted["composition"])
+    elements, ratio, groups = wanted["elements"], wanted.get("ratio"), wanted.get("space_groups")
+    return Space(
+        elements=frozenset(elements) if elements else None,
+        max_atoms=wanted["max_atoms"],
+        composition=wanted["composition"],
+        min_atoms=wanted.get("min_atoms"),
+        whole_system=wanted.get("whole_system", False),
+        ratio=None if ratio is None else tuple(ratio),
+        space_groups=None if groups is None else frozenset(groups),
+        hidden=frozenset(wanted.get("hidden", ())),
+    )

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from matsearch.crystal.charges import check_charges
-from matsearch.crystal.checks import check_space, check_structure
+from matsearch.crystal.checks import check_structure
+from matsearch.propose.space import MAX_FORMULA_UNITS
 from matsearch.records import Rejection, Stage
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 N_TRIES = 10
 """Attempts at one proposal, each with other random choices, before it is given up."""
-MAX_FORMULA_UNITS = 4
-"""Of a given composition, in one cell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +144,9 @@ def refusal(reason: str, detail: str) -> Rejection:
 
 def check_against(structure: Structure, space: Space) -> Rejection | None:
     """Why a crystal lies outside the space; a given composition takes whole formula units."""
-    found = check_space(structure, space.elements, most_atoms(space), space.composition)
+    found = space.check(structure)
+    if found is None and (limit := most_atoms(space)) is not None and len(structure) > limit:
+        return refusal("too_many_atoms", f"{len(structure)} atoms in the cell; at most {limit}")
     if found is None and space.composition is not None and len(structure) % sum(target_counts(space).values()):
         return refusal("wrong_composition", f"{len(structure)} atoms are no whole number of {space.composition}")
     return found

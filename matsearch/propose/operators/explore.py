@@ -66,7 +66,7 @@ class Explore(Operator):
             return refusal("too_many_atoms", f"{cell_formula(counts)} has more than {limit} atoms")
         units = int(rng.integers(1, min(n_units, MAX_FORMULA_UNITS) + 1))
         total = {symbol: n * units for symbol, n in counts.items()}
-        numbers, shares = self.pool.space_groups
+        numbers, shares = self.pool.space_groups_in(space)
         for number in rng.choice(numbers, size=N_GROUPS, p=shares).tolist():
             positions = choose_positions(number, total, rng)
             if positions is not None and (made := place(number, positions, total, rng)) is not None:
@@ -75,7 +75,7 @@ class Explore(Operator):
 
     def _composition(self, space: Space, limit: int, rng: np.random.Generator) -> dict[str, int] | Rejection:
         allowed = allowed_elements(space)
-        types = self.pool.types_up_to(limit, len(allowed))
+        types = self.pool.types_for(space, limit, len(allowed))
         if not types:
             return refusal("no_stoichiometry", f"no known stoichiometry of {len(allowed)} elements is that small")
         [(_, phase_id)] = self.pool.draw_type(types, rng)

@@ -94,6 +94,31 @@ class Pool:
         grouped = self._grouped(max_atoms)
         return [one for ratio, types in grouped.items() if 2 <= len(ratio) <= max_species for one in types]
 
+    def types_for(self, space: Space, max_atoms: int | None, max_species: int) -> list[Type]:
+        """Those of `types_up_to` that have the stoichiometry, the number of elements and the symmetry of a space."""
+        if space.ratio is not None:
+            types = self.types_of(space.ratio, max_atoms)
+        else:
+            types = self.types_up_to(max_atoms, max_species)
+        if space.whole_system and space.elements is not None:
+            types = [one for one in types if len(one.ratio) == len(space.elements)]
+        if space.space_groups is not None:
+            types = [one for one in types if int(one.label.split("_")[2]) in space.space_groups]
+        return types
+
+    def space_groups_in(self, space: Space) -> tuple[np.ndarray, np.ndarray]:
+        """Of `space_groups` those that a space allows; alike in share where no phase has any of them."""
+        import numpy as np
+
+        numbers, shares = self.space_groups
+        if space.space_groups is None:
+            return numbers, shares
+        allowed = np.isin(numbers, sorted(space.space_groups))
+        if not allowed.any():
+            numbers = np.array(sorted(space.space_groups))
+            return numbers, np.full(len(numbers), 1 / len(numbers))
+        return numbers[allowed], shares[allowed] / shares[allowed].sum()
+
     @cached_property
     def space_groups(self) -> tuple[np.ndarray, np.ndarray]:
         """Numbers of the space groups of the phases, and the share of each."""
@@ -116,7 +141,7 @@ class Pool:
 
     def _parents_for(self, space: Space) -> list[str]:
         limit = most_atoms(space)
-        ratio = tuple(sorted(target_counts(space).values())) if space.composition is not None else None
+        ratio = tuple(sorted(target_counts(space).values())) if space.composition is not None else space.ratio
         rows = self._phases if limit is None else self._phases[self._phases["n_atoms"] <= limit]
         found = []
         for phase_id, formula in zip(rows["id"], rows["formula"], strict=True):

@@ -117,7 +117,7 @@ def put(
 def random_prototype(operator: Operator, space: Space, rng: np.random.Generator) -> Change | Rejection:
     """One phase of a random type, with random elements in the roles of its own."""
     allowed = allowed_elements(space)
-    types = operator.pool.types_up_to(most_atoms(space), len(allowed))
+    types = operator.pool.types_for(space, most_atoms(space), len(allowed))
     if not types:
         return refusal("no_prototype", "no known structure type is that small")
     [(chosen, phase_id)] = operator.pool.draw_type(types, rng)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from matsearch.crystal.text import to_json
 from matsearch.propose.space import Space
@@ -22,10 +22,16 @@ def request_text(operator: str, parents: Sequence[tuple[int, Structure]], space:
         space: Which crystals are wanted.
     """
     shown = [{"id": number, "structure": json.loads(to_json(structure))} for number, structure in parents]
-    wanted = {
+    wanted: dict[str, Any] = {
         "elements": sorted(space.elements) if space.elements else None,
         "max_atoms": space.max_atoms,
         "composition": space.composition,
     }
+    # Only what is asked for: most campaigns ask for none of these.
+    wanted |= {"min_atoms": space.min_atoms} if space.min_atoms is not None else {}
+    wanted |= {"whole_system": True} if space.whole_system else {}
+    wanted |= {"ratio": space.ratio} if space.ratio is not None else {}
+    wanted |= {"space_groups": sorted(space.space_groups)} if space.space_groups is not None else {}
+    wanted |= {"hidden": sorted(space.hidden)} if space.hidden else {}
     request = {"operator": operator, "parents": shown, "space": wanted}
     return json.dumps(request, separators=(",", ":"))
