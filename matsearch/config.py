@@ -225,12 +225,16 @@ class ReferenceSettings(Section):
 class ObjectiveSettings(Section):
     """One of `[[objectives]]`.
 
+    A constraint keeps candidates that break it from objectives of a higher cost class.
+
     Attributes:
         name: A built-in name, an entry point, or `"pkg.module:Attr"`.
         direction: `min` or `max`; if left out, the objective's own, or none where there is a target or a constraint.
         weight: For `search.selection = "weighted"`.
         target: The value that is looked for, in the objective's unit, instead of the least or the most.
         tolerance: Off the target by no more than this is as good as on it.
+        timeout: Seconds that one crystal may take; what takes longer is rejected with the reason `timeout`.
+        options: What the objective's class takes beside the context.
         constraint: `"<= 0.1"` or `">= 200"`: what keeps it is preferred to what does not, whatever the other values.
         reference: The worst value that still counts in the hypervolume, in the objective's unit; if left out, 0.1 for
             `energy_above_hull`, and the worst of the known phases that the search starts from for others.
@@ -242,6 +246,8 @@ class ObjectiveSettings(Section):
     target: float | None = None
     tolerance: NonNegativeFloat = 0.0
     constraint: str | None = None
+    timeout: PositiveFloat | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
     reference: float | None = None
 
     @field_validator("constraint")

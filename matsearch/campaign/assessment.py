@@ -15,6 +15,7 @@ from matsearch.campaign.relaxations import Relaxations
 from matsearch.campaign.rows import candidate_of, relaxation_key, relaxation_row, relaxed_of, score_row
 from matsearch.campaign.threads import torch_threads
 from matsearch.objectives.base import Objective, evaluate_objective, unconverged_detail
+from matsearch.objectives.cascade import Gates
 from matsearch.records import Candidate, Individual, Rejection, Relaxed, Score, Stage
 from matsearch.store import RunStore
 
@@ -51,6 +52,7 @@ class Assessment:
         self._store = store
         self._parts = parts
         self._progress = progress
+        self._gates = Gates(parts.objectives, parts.goals)
         self._relaxations = Relaxations(parts.potential, parts.config.relax)
         self._scorer = torch_threads(1, "score")
         self._scoring: Scoring | None = None
@@ -154,7 +156,7 @@ class Assessment:
         return {row["objective"]: row for row in rows}
 
     def _refused(self, number: int, score: sqlite3.Row) -> Rejection | None:
-        """Why a score ends a candidate's way: it has no value, or one too good to be true."""
+        """Why a score ends a candidate's way: it has no value, one too good to be true, or one not worth a dear one."""
         if score["value"] is None:
             return Rejection(Stage.SCORE, score["reason"], score["detail"] or "")
         floor = self._parts.config.search.energy_floor
@@ -164,11 +166,10 @@ class Assessment:
         if height < floor:
             detail = f"{height:.3f} eV/atom, below the floor of {floor}: more likely an error of the potential"
             return Rejection(Stage.SCORE, "quarantined", detail)
-        return None
+        return self._gates.refused(score["objective"], _rounded(score["objective"], score["value"]))
 
     def _individual(self, number: int, scores: dict[str, float]) -> Individual:
-        # Rounded, so that the last bits of an energy cannot turn a selection round.
-        rounded = {name: round(value, 3) if name == HULL else float(f"{value:.4g}") for name, value in scores.items()}
+        rounded = {name: _rounded(name, value) for name, value in scores.items()}
         goals = {goal.name: rounded[goal.name] for goal in self._parts.goals}
         relaxed = self._relaxed[number].structure
         return Individual(
@@ -192,6 +193,11 @@ class Assessment:
         self._relaxed.pop(number, None)
         self.results[number] = result
         self._progress.count("candidates")
+
+
+def _rounded(name: str, value: float) -> float:
+    """So that the last bits of an energy cannot turn a selection round."""
+    return round(value, 3) if name == HULL else float(f"{value:.4g}")
 
 
 def _timed_scores(objective: Objective, relaxed: Sequence[Relaxed]) -> tuple[list[Score | Rejection], float]:

@@ -16,6 +16,7 @@ from matsearch.config import CampaignConfig, composition_elements
 from matsearch.errors import ConfigError, MissingReferenceError
 from matsearch.llm.base import Backend, load_backend
 from matsearch.objectives.base import Objective, ObjectiveContext, load_objective
+from matsearch.objectives.cascade import by_cost
 from matsearch.potential.base import Potential, load_potential
 from matsearch.propose.proposer import Proposer
 from matsearch.propose.templates import Templates
@@ -42,8 +43,8 @@ class Parts:
     Attributes:
         backends: One for each `[[llm]]`.
         reference: Known phases; None where the potential has none and no objective needs them.
-        objectives: In the order of the configuration, `energy_above_hull` is added at the front where it is missing,
-            but not under pressure: the hull is that at zero pressure.
+        objectives: The cheapest first, else in the order of the configuration; `energy_above_hull` is added at the
+            front where it is missing, but not under pressure: the hull is that at zero pressure.
         goals: What selection sees: the configured objectives only.
         protocol: What, with structure and potential, determines a relaxation.
         also_known: Id and crystal of phases that no hull holds and that are not new all the same.
@@ -195,7 +196,10 @@ def _objectives(
         ConfigError: A name is unknown, or two objectives go by one.
     """
     context = ObjectiveContext(potential=potential, reference=reference)
-    wanted = {setting.name: load_objective(setting.name, context) for setting in config.objectives}
+    wanted = {
+        setting.name: load_objective(setting.name, context, setting.options, setting.timeout)
+        for setting in config.objectives
+    }
     goals = [
         goal_from(setting.model_dump(), wanted[setting.name].name, wanted[setting.name].direction)
         for setting in config.objectives
@@ -209,7 +213,7 @@ def _objectives(
     if reference is not None and not config.relax.pressure_gpa:
         # The hull first: it is the cheapest, and what lies far below it needs no other score.
         objectives.insert(0, wanted.get(HULL) or load_objective(HULL, context))
-    return objectives, goals
+    return by_cost(objectives), goals
 
 
 def _reference(potential: str, config: CampaignConfig) -> Reference | None:

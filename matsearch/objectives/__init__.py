@@ -1,11 +1,22 @@
 """Objectives: what a search looks for in a relaxed crystal."""
 
 from matsearch.objectives.base import (
+    Cost,
     Objective,
     ObjectiveContext,
     evaluate_objective,
     load_objective,
     objective,
 )
+from matsearch.objectives.catalogue import Description, known_objectives
 
-__all__ = ["Objective", "ObjectiveContext", "evaluate_objective", "load_objective", "objective"]
+__all__ = [
+    "Cost",
+    "Description",
+    "Objective",
+    "ObjectiveContext",
+    "evaluate_objective",
+    "known_objectives",
+    "load_objective",
+    "objective",
+]

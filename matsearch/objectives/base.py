@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from matsearch.errors import ConfigError, MatsearchError, MixedHullError
 from matsearch.plugins import entry_point_names, resolve
@@ -19,25 +19,37 @@ if TYPE_CHECKING:
 
     from matsearch.reference.known import Reference
 
+Cost = Literal["free", "relaxation", "many"]
+"""What a value costs: next to nothing beside the relaxation before it, about as much, or many times that."""
+
 OBJECTIVES = {
     "born_charges": "matsearch.objectives.electric:BornCharges",
     "bulk_modulus": "matsearch.objectives.elastic:BulkModulus",
     "bulk_modulus_vrh": "matsearch.objectives.elastic_tensor:BulkModulusVRH",
     "charges": "matsearch.objectives.electric:Charges",
+    "decomposition_energy": "matsearch.objectives.stability:DecompositionEnergy",
     "density": "matsearch.objectives.simple:density",
+    "distance_to_known": "matsearch.objectives.novelty:DistanceToKnown",
     "elastic_anisotropy": "matsearch.objectives.elastic_tensor:ElasticAnisotropy",
     "element_cost": "matsearch.objectives.supply:element_cost",
     "elastic_stability": "matsearch.objectives.elastic_tensor:ElasticStability",
     "energy_above_hull": "matsearch.objectives.stability:EnergyAboveHull",
+    "formation_energy": "matsearch.objectives.stability:FormationEnergy",
+    "heat_capacity": "matsearch.objectives.phonons:HeatCapacity",
     "hhi_production": "matsearch.objectives.supply:hhi_production",
     "hhi_reserve": "matsearch.objectives.supply:hhi_reserve",
+    "hull_disagreement": "matsearch.objectives.agreement:HullDisagreement",
+    "lowest_frequency": "matsearch.objectives.phonons:LowestFrequency",
     "magnetic_moment": "matsearch.objectives.magnetic:MomentBound",
     "magnetization": "matsearch.objectives.magnetic:MagnetisationBound",
+    "novelty": "matsearch.objectives.novelty:Novelty",
+    "point_group_order": "matsearch.objectives.simple:point_group_order",
     "poisson_ratio": "matsearch.objectives.elastic_tensor:PoissonRatio",
     "polarizability": "matsearch.objectives.electric:Polarizability",
     "pugh_ratio": "matsearch.objectives.elastic_tensor:PughRatio",
     "relaxation_energy": "matsearch.objectives.energies:RelaxationEnergy",
     "shear_modulus": "matsearch.objectives.elastic_tensor:ShearModulus",
+    "space_group": "matsearch.objectives.simple:space_group",
     "strain_energy": "matsearch.objectives.energies:StrainEnergy",
     "toxic_mass_fraction": "matsearch.objectives.supply:toxic_mass_fraction",
     "vickers_hardness": "matsearch.objectives.elastic_tensor:VickersHardness",
@@ -61,11 +73,17 @@ class Objective(ABC):
         name: Column in tables and in the store.
         unit: As people write it: `eV/atom`, `GPa`.
         direction: `min` or `max`, whichever is better.
+        cost: Cheap objectives are computed first, and their constraints keep candidates from dear ones.
+        needs: What it needs beside the relaxed crystal, in words: `potential`, `hull`, `known phases`, a package.
+        timeout: Seconds that a crystal may take; None for no limit. `[[objectives]] timeout` goes before it.
     """
 
     name: str
     unit: str
     direction: Direction
+    cost: Cost = "free"
+    needs: tuple[str, ...] = ()
+    timeout: float | None = None
 
     @abstractmethod
     def __call__(self, relaxed: Sequence[Relaxed]) -> list[float | Rejection]:
@@ -104,8 +122,18 @@ class ObjectiveContext:
 class FunctionObjective(Objective):
     """An objective made of a function of one relaxed structure."""
 
-    def __init__(self, function: StructureFunction, name: str, unit: str, direction: Direction) -> None:
+    def __init__(
+        self,
+        function: StructureFunction,
+        name: str,
+        unit: str,
+        direction: Direction,
+        cost: Cost = "free",
+        timeout: float | None = None,
+        needs: tuple[str, ...] = (),
+    ) -> None:
         self.name, self.unit, self.direction = name, unit, direction
+        self.cost, self.timeout, self.needs = cost, timeout, needs
         self.function = function
         self.__doc__ = function.__doc__
 
@@ -122,10 +150,28 @@ class FunctionObjective(Objective):
             return _failed(err)
 
 
+class CallableObjective(Objective):
+    """Anything callable that has a name, a unit and a direction."""
+
+    def __init__(self, made: Any) -> None:
+        self.name, self.unit, self.direction = made.name, made.unit, made.direction
+        self.cost, self.needs = getattr(made, "cost", "free"), getattr(made, "needs", ())
+        self.timeout = getattr(made, "timeout", None)
+        self._made = made
+        self.__doc__ = made.__doc__
+
+    def __call__(self, relaxed: Sequence[Relaxed]) -> list[float | Rejection]:
+        """As the thing itself."""
+        values: list[float | Rejection] = self._made(relaxed)
+        return values
+
+
 _REGISTERED: dict[str, FunctionObjective] = {}
 
 
-def objective(*, name: str, unit: str, direction: Direction) -> Callable[[StructureFunction], FunctionObjective]:
+def objective(
+    *, name: str, unit: str, direction: Direction, cost: Cost = "free", timeout: float | None = None
+) -> Callable[[StructureFunction], FunctionObjective]:
     """Make an objective of a function of one relaxed structure, and register it by name.
 
     In this process the name then stands for the function, whatever else it stood for: a built-in, or an earlier
@@ -140,19 +186,26 @@ def objective(*, name: str, unit: str, direction: Direction) -> Callable[[Struct
         '1'
 
     Raises:
-        ConfigError: The name cannot be a column's, the unit is no text, or the direction is not `min` or `max`.
+        ConfigError: The name cannot be a column's, the unit is no text, the direction is not `min` or `max`, or cost or
+            time-out is none.
     """
     _check_description(name, unit, direction)
+    _check_effort(name, cost, timeout)
 
     def register(function: StructureFunction) -> FunctionObjective:
-        made = FunctionObjective(function, name, unit, direction)
+        made = FunctionObjective(function, name, unit, direction, cost, timeout)
         _REGISTERED[name] = made
         return made
 
     return register
 
 
-def load_objective(wanted: str | Objective, context: ObjectiveContext) -> Objective:
+def load_objective(
+    wanted: str | Objective,
+    context: ObjectiveContext,
+    options: Mapping[str, Any] | None = None,
+    timeout: float | None = None,
+) -> Objective:
     """The objective that goes by a name.
 
     Args:
@@ -161,17 +214,28 @@ def load_objective(wanted: str | Objective, context: ObjectiveContext) -> Object
             takes an argument, else `Class()`), or anything callable with `name`, `unit` and `direction`. Or such a
             thing itself.
         context: What the objective may need.
+        options: What its class takes beside the context.
+        timeout: Seconds that a crystal may take, whatever the objective itself says of it.
 
     Raises:
-        ConfigError: Nothing goes by that name, or what does is no objective.
+        ConfigError: Nothing goes by that name, what does is no objective, or it takes no such options.
     """
-    found = _find(wanted) if isinstance(wanted, str) else wanted
-    made = _instantiate(found, context) if isinstance(found, type) else found
+    found = find_objective(wanted) if isinstance(wanted, str) else wanted
+    if options and not isinstance(found, type):
+        raise ConfigError(f"objective {wanted!r} takes no options, got {', '.join(options)}")
+    made = _instantiate(found, context, options or {}) if isinstance(found, type) else found
     words = [getattr(made, word, None) for word in ("name", "unit", "direction")]
     if not callable(made) or None in words:
         raise ConfigError(f"{wanted!r} is no objective: it must be callable and have name, unit, direction")
     _check_description(*words)
-    return cast(Objective, made)
+    whole = made if isinstance(made, Objective) else CallableObjective(made)
+    seconds = whole.timeout if timeout is None else timeout
+    _check_effort(whole.name, whole.cost, seconds)
+    if seconds is None:
+        return whole
+    from matsearch.objectives.limits import Limited
+
+    return Limited(whole, seconds)
 
 
 def evaluate_objective(objective: Objective, relaxed: Sequence[Relaxed]) -> list[Score | Rejection]:
@@ -189,7 +253,7 @@ def evaluate_objective(objective: Objective, relaxed: Sequence[Relaxed]) -> list
         MatsearchError: Broken machinery, such as a missing reference.
     """
     converged = [one for one in relaxed if one.converged]
-    values = iter(_values(objective, converged))
+    values = iter(values_of(objective, converged))
     results: list[Score | Rejection] = []
     for one in relaxed:
         if one.converged:
@@ -207,17 +271,22 @@ def unconverged_detail(relaxed: Relaxed) -> str:
     )
 
 
-def _values(objective: Objective, relaxed: Sequence[Relaxed]) -> list[float | Rejection]:
+def values_of(objective: Objective, relaxed: Sequence[Relaxed]) -> list[float | Rejection]:
+    """What an objective gives for copies of converged structures, one by one where the list makes it raise.
+
+    Raises:
+        ConfigError, MatsearchError: See `evaluate_objective`.
+    """
     if not relaxed:
         return []
     try:
-        values: Any = objective([_copy(one) for one in relaxed])
+        values: Any = objective([copy_of(one) for one in relaxed])
     except MatsearchError:
         raise
     except Exception as err:  # noqa: BLE001 - a plug-in: one crystal of the list must not cost the others theirs
         if len(relaxed) == 1:
             return [_failed(err)]
-        return [_values(objective, [one])[0] for one in relaxed]
+        return [values_of(objective, [one])[0] for one in relaxed]
     # Arrays of NumPy and torch become lists; a single number, text or dict is none.
     listed = values.tolist() if hasattr(values, "tolist") else values
     if not isinstance(listed, list | tuple) or len(listed) != len(relaxed):
@@ -229,7 +298,8 @@ def _values(objective: Objective, relaxed: Sequence[Relaxed]) -> list[float | Re
     return list(listed)
 
 
-def _copy(relaxed: Relaxed) -> Relaxed:
+def copy_of(relaxed: Relaxed) -> Relaxed:
+    """The same with structures of its own."""
     initial = None if relaxed.initial is None else relaxed.initial.copy()
     return replace(relaxed, structure=relaxed.structure.copy(), initial=initial)
 
@@ -256,7 +326,17 @@ def _failed(err: Exception) -> Rejection:
     return _refuse("objective_error", f"{type(err).__name__}: {err}")
 
 
-def _find(name: str) -> Any:
+def registered_names() -> list[str]:
+    """What functions of this process were registered as, by the decorator."""
+    return sorted(_REGISTERED)
+
+
+def find_objective(name: str) -> Any:
+    """The objective that goes by a name, or the class of one, as it is.
+
+    Raises:
+        ConfigError: Nothing goes by that name, or it cannot be imported.
+    """
     if name in _REGISTERED:
         return _REGISTERED[name]
     if name not in OBJECTIVES and name not in entry_point_names("matsearch.objectives") and ":" not in name:
@@ -265,15 +345,16 @@ def _find(name: str) -> Any:
     return resolve("objective", name, OBJECTIVES)
 
 
-def _instantiate(made_by: type, context: ObjectiveContext) -> Any:
+def _instantiate(made_by: type, context: ObjectiveContext, options: Mapping[str, Any]) -> Any:
     try:
-        return made_by(context) if inspect.signature(made_by).parameters else made_by()
+        takes_context = not options.keys() >= inspect.signature(made_by).parameters.keys()
+        return made_by(context, **options) if takes_context else made_by(**options)
     except MatsearchError:
         raise
     except Exception as err:  # someone else's class may raise anything
         raise ConfigError(
             f"objective class {made_by.__module__}:{made_by.__qualname__} cannot be made: {type(err).__name__}: {err}; "
-            "it must take an ObjectiveContext, or nothing"
+            "it must take an ObjectiveContext, or nothing, and the options by name"
         ) from err
 
 
@@ -287,3 +368,10 @@ def _check_description(name: object, unit: object, direction: object) -> None:
         raise ConfigError(f"unit of objective {name!r} must be text, got {unit!r}")
     if direction not in get_args(Direction):
         raise ConfigError(f"direction of objective {name!r} must be 'min' or 'max', got {direction!r}")
+
+
+def _check_effort(name: str, cost: object, timeout: object) -> None:
+    if cost not in get_args(Cost):
+        raise ConfigError(f"cost of objective {name!r} must be one of {', '.join(get_args(Cost))}, got {cost!r}")
+    if timeout is not None and not (isinstance(timeout, int | float) and 0 < timeout < math.inf):
+        raise ConfigError(f"timeout of objective {name!r} must be a number of seconds above 0, got {timeout!r}")

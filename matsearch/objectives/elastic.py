@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from pymatgen.core import Lattice, Structure
 
-from matsearch.objectives.base import Objective, ObjectiveContext
+from matsearch.objectives.base import Cost, Objective, ObjectiveContext
 from matsearch.records import Direction, Rejection, Relaxed, Stage
 from matsearch.relaxation import relax
 from matsearch.units import EV_PER_A3_IN_GPA
@@ -52,6 +52,8 @@ class BulkModulus(Objective):
     name = "bulk_modulus"
     unit = "GPa"
     direction: Direction = "max"
+    cost: Cost = "many"
+    needs = ("potential",)
 
     def __init__(self, context: ObjectiveContext) -> None:
         self._potential = context.potential

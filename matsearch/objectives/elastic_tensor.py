@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from pymatgen.core import Lattice, Structure
 
-from matsearch.crystal.identity import structure_hash
-from matsearch.objectives.base import Objective, ObjectiveContext
+from matsearch.objectives.base import Cost, Objective, ObjectiveContext
 from matsearch.objectives.elasticity import (
     Moduli,
     fit_tensor,
@@ -28,6 +25,7 @@ from matsearch.objectives.elasticity import (
     strain_matrix,
     voigt_stress,
 )
+from matsearch.objectives.kept import Kept
 from matsearch.potential import Potential
 from matsearch.records import Direction, Rejection, Relaxed, Stage
 from matsearch.relaxation import relax
@@ -197,25 +195,7 @@ def _refuse(reason: str, detail: str) -> Rejection:
     return Rejection(Stage.SCORE, reason, detail)
 
 
-class _Kept:
-    """Tensors of the crystals that were met last: several objectives ask about the same crystal."""
-
-    capacity = 4096
-
-    def __init__(self) -> None:
-        self._tensors: OrderedDict[str, ElasticTensor | Rejection] = OrderedDict()
-
-    def of(self, crystals: Sequence[Structure], potential: Potential) -> list[ElasticTensor | Rejection]:
-        keys = [structure_hash(crystal) for crystal in crystals]
-        missing = {key: crystal for key, crystal in zip(keys, crystals, strict=True) if key not in self._tensors}
-        self._tensors.update(zip(missing, elastic_tensors(list(missing.values()), potential), strict=True))
-        found = [self._tensors[key] for key in keys]
-        while len(self._tensors) > self.capacity:
-            self._tensors.popitem(last=False)
-        return found
-
-
-_KEPT: WeakKeyDictionary[Potential, _Kept] = WeakKeyDictionary()
+_KEPT: Kept[ElasticTensor | Rejection] = Kept(elastic_tensors)
 
 
 class ElasticObjective(Objective):
@@ -223,6 +203,8 @@ class ElasticObjective(Objective):
 
     unit = "GPa"
     direction: Direction = "max"
+    cost: Cost = "many"
+    needs = ("potential",)
     needs_stability: ClassVar[bool] = True
     """Averages of a crystal that gives way under some strain mean nothing."""
 
@@ -231,8 +213,7 @@ class ElasticObjective(Objective):
 
     def __call__(self, relaxed: Sequence[Relaxed]) -> list[float | Rejection]:
         """The value of each crystal; `mechanically_unstable`, or a reason of `elastic_tensors`, where there is none."""
-        kept = _KEPT.setdefault(self._potential, _Kept())
-        return [self._value(one) for one in kept.of([one.structure for one in relaxed], self._potential)]
+        return [self._value(one) for one in _KEPT.of([one.structure for one in relaxed], self._potential)]
 
     def _value(self, tensor: ElasticTensor | Rejection) -> float | Rejection:
         if isinstance(tensor, Rejection):

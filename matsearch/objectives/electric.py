@@ -23,6 +23,7 @@ class ElectricObjective(Objective):
     """What PQEq says of a crystal, with the parameters of Gao et al."""
 
     direction: Direction = "max"
+    needs = ("PQEq parameters",)
 
     def __init__(self, context: ObjectiveContext) -> None:
         from matsearch.potential.longrange.pqeq import pqeq

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from matsearch.objectives.base import Objective, ObjectiveContext
+from matsearch.objectives.base import Cost, Objective, ObjectiveContext
 from matsearch.objectives.elastic import scaled
 from matsearch.records import Direction, Rejection, Relaxed, Stage
 from matsearch.relaxation import relax
@@ -24,6 +24,7 @@ class RelaxationEnergy(Objective):
     name = "relaxation_energy"
     unit = "eV/atom"
     direction: Direction = "max"
+    needs = ("potential", "crystal as proposed")
 
     def __init__(self, context: ObjectiveContext) -> None:
         self._potential = context.potential
@@ -52,6 +53,8 @@ class StrainEnergy(Objective):
     name = "strain_energy"
     unit = "eV/atom"
     direction: Direction = "max"
+    cost: Cost = "relaxation"
+    needs = ("potential",)
 
     def __init__(self, context: ObjectiveContext) -> None:
         self._potential = context.potential

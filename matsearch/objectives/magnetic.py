@@ -20,6 +20,7 @@ class MomentBound(Objective):
     name = "magnetic_moment"
     unit = "μB/atom"
     direction: Direction = "max"
+    needs = ("potential with magnetic moments",)
 
     def __init__(self, context: ObjectiveContext) -> None:
         self._potential = context.potential

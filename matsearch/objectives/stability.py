@@ -1,4 +1,4 @@
-"""Energy above the hull of known phases."""
+"""Energies held against the known phases: above their hull, of formation, of decomposition."""
 
 from __future__ import annotations
 
@@ -6,14 +6,40 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from matsearch.objectives.base import Objective, ObjectiveContext
-from matsearch.records import Direction, Rejection, Relaxed
+from matsearch.records import Direction, Rejection, Relaxed, Stage
 
 if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
     from matsearch.reference.known import Reference
 
 
-class EnergyAboveHull(Objective):
+class ReferenceObjective(Objective):
+    """What asks the known phases, on the same potential as the crystals."""
+
+    needs: tuple[str, ...] = ("hull",)
+
+    def __init__(self, context: ObjectiveContext) -> None:
+        self._context = context
+
+    @cached_property
+    def reference(self) -> Reference:
+        """The campaign's, or the one that the package ships for the potential.
+
+        Raises:
+            MissingReferenceError: There is none.
+        """
+        if self._context.reference is not None:
+            return self._context.reference
+        from matsearch.reference.known import load_reference
+
+        return load_reference(self._context.potential.name)
+
+
+class EnergyAboveHull(ReferenceObjective):
     """Energy above the hull of the reference phases, in eV/atom.
 
     Candidates are never part of the hull, so a new stable crystal comes out negative. Reference and candidate stand on
@@ -24,17 +50,6 @@ class EnergyAboveHull(Objective):
     unit = "eV/atom"
     direction: Direction = "min"
 
-    def __init__(self, context: ObjectiveContext) -> None:
-        self._context = context
-
-    @cached_property
-    def _reference(self) -> Reference:
-        if self._context.reference is not None:
-            return self._context.reference
-        from matsearch.reference.known import load_reference
-
-        return load_reference(self._context.potential.name)
-
     def __call__(self, relaxed: Sequence[Relaxed]) -> list[float | Rejection]:
         """eV/atom, or a rejection `no_reference` where the reference does not cover the elements.
 
@@ -42,4 +57,98 @@ class EnergyAboveHull(Objective):
             MissingReferenceError: No reference exists for this potential.
             MixedHullError: A crystal was relaxed on another potential.
         """
-        return [self._reference.height(one) for one in relaxed]
+        return [self.reference.height(one) for one in relaxed]
+
+
+class FormationEnergy(ReferenceObjective):
+    """Energy of formation from the elements, each in its lowest known phase on the same potential, in eV/atom."""
+
+    name = "formation_energy"
+    unit = "eV/atom"
+    direction: Direction = "min"
+
+    def __call__(self, relaxed: Sequence[Relaxed]) -> list[float | Rejection]:
+        """eV/atom; reasons and errors as for `energy_above_hull`."""
+        return [self._value(one) for one in relaxed]
+
+    def _value(self, relaxed: Relaxed) -> float | Rejection:
+        if isinstance(above := self.reference.height(relaxed), Rejection):
+            return above
+        elements = 0.0
+        for symbol, share in fractions_of(relaxed.structure).items():
+            # An atom of energy 0 lies above the hull by as much as the element lies below 0.
+            depth = self.reference.energy_above_hull(symbol, 0.0)
+            if isinstance(depth, Rejection):
+                return depth
+            elements -= share * depth
+        return relaxed.energy_per_atom - elements
+
+
+class DecompositionEnergy(ReferenceObjective):
+    """Energy against the best mixture of known phases of other compositions, in eV/atom.
+
+    As the energy above hull, but phases of the crystal's own composition do not compete: a stable crystal comes out as
+    far below 0 as decomposing would cost, known or not. Source: C. J. Bartel, J. Mater. Sci. 57, 10475 (2022).
+    """
+
+    name = "decomposition_energy"
+    unit = "eV/atom"
+    direction: Direction = "min"
+
+    def __init__(self, context: ObjectiveContext) -> None:
+        super().__init__(context)
+        self._mixtures: dict[str, float | Rejection] = {}
+
+    def __call__(self, relaxed: Sequence[Relaxed]) -> list[float | Rejection]:
+        """eV/atom; `no_competitors` for a pure element, other reasons and errors as for `energy_above_hull`."""
+        return [self._value(one) for one in relaxed]
+
+    def _value(self, relaxed: Relaxed) -> float | Rejection:
+        if isinstance(above := self.reference.height(relaxed), Rejection):
+            return above
+        formula = relaxed.structure.composition.element_composition.reduced_formula
+        if formula not in self._mixtures:
+            self._mixtures[formula] = self._mixture(relaxed.structure)
+        mixture = self._mixtures[formula]
+        return mixture if isinstance(mixture, Rejection) else relaxed.energy_per_atom - mixture
+
+    def _mixture(self, structure: Structure) -> float | Rejection:
+        """Lowest energy of a mixture of other compositions, eV/atom."""
+        from matsearch.reference.hull import Hull
+
+        shares = fractions_of(structure)
+        if len(shares) == 1:
+            return Rejection(Stage.SCORE, "no_competitors", "a pure element cannot fall apart into other compositions")
+        symbols, fractions = self._fractions
+        own = np.array([shares.get(symbol, 0.0) for symbol in symbols])
+        within = np.flatnonzero(fractions[:, own == 0].sum(axis=1) == 0)
+        others = within[np.abs(fractions[within] - own).max(axis=1) > 1e-6]
+        energies = self.reference.phases["energy_per_atom"].to_numpy()[others]
+        return Hull(sorted(shares), fractions[others][:, own > 0], energies).at(shares).energy
+
+    @cached_property
+    def _fractions(self) -> tuple[list[str], np.ndarray]:
+        """Elements, sorted, and the atomic fractions [n_phases, n_elements] of the known phases."""
+        return compositions_of(self.reference)
+
+
+def fractions_of(structure: Structure) -> dict[str, float]:
+    """Atomic fraction of each element, by symbol."""
+    composition = structure.composition.element_composition
+    return {element.symbol: float(composition.get_atomic_fraction(element)) for element in composition.elements}
+
+
+def compositions_of(reference: Reference) -> tuple[list[str], np.ndarray]:
+    """Elements, sorted, and the atomic fractions [n_phases, n_elements] of a reference's phases, in their order."""
+    from pymatgen.core import Composition
+
+    formulas = reference.phases["formula"]
+    unique = {formula: row for row, formula in enumerate(formulas.unique())}
+    symbols = sorted(reference.known_elements | reference.elements)
+    column = {symbol: number for number, symbol in enumerate(symbols)}
+    table = np.zeros((len(unique), len(symbols)))
+    for formula, row in unique.items():
+        for symbol, amount in Composition(formula).get_el_amt_dict().items():
+            table[row, column[symbol]] = amount
+    table /= table.sum(axis=1, keepdims=True)
+    return symbols, table[[unique[formula] for formula in formulas]]
