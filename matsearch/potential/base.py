@@ -30,6 +30,8 @@ POTENTIALS = {
 }
 FROM_FILE = {"mace": "matsearch.potential.adapters.mace:mace"}
 """Those whose weights are a file of the user: `"mace:PATH"`."""
+MODEL_FILE, OF_FOLDERS = "model.json", "matsearch.potential.longrange.latent:load"
+"""A folder that holds such a file is a potential that was trained, named by its path."""
 WITH_OPTIONS = {"d3": "matsearch.potential.longrange.dispersion:d3"}
 """Those that take options in brackets: `"d3(pbe,bj)"`."""
 
@@ -155,7 +157,7 @@ def load_potential(name: str, device: str = "auto") -> Potential:
     Args:
         name: `chgnet-0.3.0`, `chgnet-r2scan`, `sevennet-0`, `mace:PATH` (a file of weights), `pqeq`, an entry point, or
             `"pkg.module:Attr"`, where `Attr(device)` gives a `Potential`; `d3(FUNCTIONAL,DAMPING)`, as in `d3(pbe,bj)`;
-            or a sum of one and such terms, `chgnet-0.3.0+d3(pbe,bj)`.
+            the path of a folder with a trained model; or a sum of one and such terms, `chgnet-0.3.0+d3(pbe,bj)`.
         device: `cpu`, `cuda`, `cuda:1`, or `auto` for a GPU where there is one.
 
     Raises:
@@ -168,7 +170,9 @@ def load_potential(name: str, device: str = "auto") -> Potential:
 
         return PotentialSum([load_potential(part, device) for part in parts])
     kind, _, path = name.partition(":")
-    if kind in FROM_FILE:
+    if (Path(name).expanduser() / MODEL_FILE).is_file():
+        make = partial(resolve("potential", OF_FOLDERS, {}), name)
+    elif kind in FROM_FILE:
         if not path:
             raise ConfigError(f'potential {name!r} takes its weights from a file: "{kind}:PATH"')
         make = partial(resolve("potential", FROM_FILE[kind], {}), path)
@@ -177,6 +181,7 @@ def load_potential(name: str, device: str = "auto") -> Potential:
     else:
         others = {f"{kind}:PATH": where for kind, where in FROM_FILE.items()}
         others |= {f"{kind}(FUNCTIONAL,DAMPING)": where for kind, where in WITH_OPTIONS.items()}
+        others[f"path of a folder with {MODEL_FILE}"] = OF_FOLDERS
         make = resolve("potential", name, POTENTIALS | others)
     if not callable(make):
         raise PotentialError(
@@ -202,12 +207,19 @@ def summands(name: str) -> list[str]:
     found: list[str] = []
     left = name.split("+")
     while left:
-        kind, _, path = left[0].strip().partition(":")
-        paths = ["+".join([path, *left[1:count]]) for count in range(1, len(left) + 1)] if kind in FROM_FILE else []
-        taken = next((count for count, one in enumerate(paths, 1) if Path(one).expanduser().is_file()), 1)
+        joined = ["+".join(left[:count]).strip() for count in range(1, len(left) + 1)]
+        taken = next((count for count, one in enumerate(joined, 1) if _is_path(one)), 1)
         found.append("+".join(left[:taken]).strip())
         left = left[taken:]
     return found
+
+
+def _is_path(name: str) -> bool:
+    """Whether a name is that of a folder with a model, or has the path of a file behind its kind."""
+    kind, _, path = name.partition(":")
+    if kind in FROM_FILE:
+        return Path(path).expanduser().is_file()
+    return (Path(name).expanduser() / MODEL_FILE).is_file()
 
 
 def _options(name: str) -> list[str]:

@@ -12,7 +12,7 @@ The network is that of Deng et al., Nat. Mach. Intell. 5, 1031 (2023); r2SCAN we
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from importlib.resources import as_file, files
 
@@ -48,12 +48,12 @@ CHECKPOINTS = {
 
 def chgnet_030(device: str = "auto") -> CHGNet:
     """CHGNet 0.3.0: PBE/PBE+U energies that hold the Materials Project 2020 corrections; never correct them again."""
-    return CHGNet("chgnet-0.3.0", "mp2020", _checkpoint("0.3.0"), torch_device(device))
+    return CHGNet("chgnet-0.3.0", "mp2020", checkpoint("0.3.0"), torch_device(device))
 
 
 def chgnet_r2scan(device: str = "auto") -> CHGNet:
     """CHGNet fine-tuned to r2SCAN. Its surface has holes under compression: rescore relaxed cells, do not search."""
-    return CHGNet("chgnet-r2scan", "r2scan", _checkpoint("r2scan"), torch_device(device))
+    return CHGNet("chgnet-r2scan", "r2scan", checkpoint("r2scan"), torch_device(device))
 
 
 class CHGNet(BatchedPotential):
@@ -82,7 +82,7 @@ class CHGNet(BatchedPotential):
         self._weights = weights
         if device.type == "cpu":
             keep_memory()
-        self._network = _Network(weights, device, dtype)
+        self._network = Network(weights, device, dtype)
         references = weights["composition_model.fc.weight"].double()[0]
         self._references = references.to(device)
         self.elements = _trained_elements(references.numpy())
@@ -107,15 +107,18 @@ class CHGNet(BatchedPotential):
         )
 
 
-class _Network:
-    """The network with its weights laid out for batches."""
+class Network:
+    """The network with its weights laid out for batches; `attached` if they are to be trained."""
 
     @torch.inference_mode(False)
-    def __init__(self, weights: dict[str, Tensor], device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, weights: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype, *, attached: bool = False
+    ) -> None:
         self._dtype = dtype
 
         def get(name: str) -> Tensor:
-            return weights[name].detach().to(device=device, dtype=dtype)
+            weight = weights[name] if attached else weights[name].detach()
+            return weight.to(device=device, dtype=dtype)
 
         def linear(name: str) -> Tensor:
             return get(f"{name}.weight").T.contiguous()  # [in, out], for x @ w
@@ -277,7 +280,8 @@ def _trained_elements(references: np.ndarray) -> frozenset[str]:
 
 @lru_cache(maxsize=4)
 @torch.inference_mode(False)  # they are kept, and serve later calls that are not in that mode
-def _checkpoint(version: str) -> dict[str, Tensor]:
+def checkpoint(version: str) -> dict[str, Tensor]:
+    """The weights of a version, by the names of the `chgnet` package."""
     with as_file(files("chgnet") / "pretrained" / CHECKPOINTS[version]) as path:
         state = torch.load(path, map_location="cpu", weights_only=True)
     weights: dict[str, Tensor] = state["model"]["state_dict"]

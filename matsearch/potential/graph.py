@@ -83,6 +83,7 @@ class CrystalGraph:
         angle_pairs: [n_angles / 2, 2] the pairs of each unordered angle.
         angle_signs: [n_angles / 2] product of their directions: -1 where one of the pair vectors points away from the
             common atom and the other towards it.
+        angle_reversed: [n_angles / 2, 2] whether the common atom is the second of the pair.
     """
 
     pairs: Pairs
@@ -93,6 +94,7 @@ class CrystalGraph:
     to_first: Incidence
     angle_pairs: Tensor
     angle_signs: Tensor
+    angle_reversed: Tensor
 
 
 def crystal_graph(batch: CrystalBatch, cutoff: float, short_cutoff: float) -> CrystalGraph:
@@ -131,6 +133,7 @@ def crystal_graph(batch: CrystalBatch, cutoff: float, short_cutoff: float) -> Cr
         to_first=Incidence.of([firsts], [n_short]),
         angle_pairs=torch.stack([one_pair, other_pair], dim=1),
         angle_signs=same_way.to(torch.float64) * 2 - 1,
+        angle_reversed=torch.stack([one >= n_short, other >= n_short], dim=1),
     )
 
 

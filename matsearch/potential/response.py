@@ -1,6 +1,7 @@
 """What a crystal answers to an electric field: polarization, Born charges, polarizability, dielectric tensor.
 
-Of charges at the atoms and of shells (or other dipoles) at them. Conventions:
+Of charges at the atoms and of shells (or other dipoles) at them; a potential with charges of any kind gives a
+`Response` (`ChargedPotential.response`). Conventions:
 
 - Charges are held fixed. Where they are free to flow (PQEq), what flows would go around a periodic crystal, and its
   dipole depend on which image of an atom is meant; so Born charges are q times the unit tensor plus what the shells do.
@@ -16,6 +17,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -76,6 +78,54 @@ def forces_in_field(batch: CrystalBatch, born_charges: Tensor, field: Tensor) ->
     """What a field ([3] or [n_systems, 3] in V/Å) adds to the forces, [n_atoms, 3] in eV/Å, to first order."""
     fields = field.to(born_charges).expand(batch.n_systems, 3).index_select(0, batch.system_idx)
     return torch.bmm(fields[:, None], born_charges)[:, 0]
+
+
+def dipole_change(born_charges: Tensor, displacements: Tensor) -> Tensor:
+    """How a cell's dipole changes along a path, [n_steps, 3] in e Å, by the trapezoid rule.
+
+    Between crystals of one cell this is the polarization that has a meaning; a calculated one is known modulo e a_i.
+
+    Args:
+        born_charges: [n_steps + 1, n_atoms, 3, 3] in e, at the points of the path.
+        displacements: [n_steps, n_atoms, 3] in Å, from each point to the next.
+    """
+    means = 0.5 * (born_charges[1:] + born_charges[:-1])
+    return torch.einsum("tiab,tib->ta", means, displacements)
+
+
+def infrared_spectrum(
+    born_charges: np.ndarray, velocities: np.ndarray, timestep: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Infrared intensities from a trajectory: the power spectrum of the current sum of Z* v, under a Hann window.
+
+    The absorption of classical ions is this over volume and temperature; the high-temperature limit of the quantum
+    correction makes the power spectrum of the dipole's rate just that (D. A. McQuarrie, Statistical Mechanics, 21-1).
+
+    Args:
+        born_charges: [n_frames, n_atoms, 3, 3] in e, or [n_atoms, 3, 3] for those of one frame throughout.
+        velocities: [n_frames, n_atoms, 3], in any unit.
+        timestep: Between frames, in fs.
+
+    Returns:
+        Wavenumbers in 1/cm and intensities, both [n_frames // 2 + 1]; intensities sum to one.
+
+    Raises:
+        ValueError: The shapes do not fit, there are fewer than two frames, or nothing moves.
+    """
+    n_frames, n_atoms = velocities.shape[:2]
+    if born_charges.shape[-3:] != (n_atoms, 3, 3) or (born_charges.ndim == 4 and len(born_charges) != n_frames):
+        raise ValueError(
+            f"born_charges must be [{n_frames}, {n_atoms}, 3, 3] or [{n_atoms}, 3, 3], got {born_charges.shape}"
+        )
+    if n_frames < 2:
+        raise ValueError(f"a spectrum takes two frames or more, got {n_frames}")
+    current = np.einsum("...iab,...ib->...a", born_charges, velocities)
+    current = (current - current.mean(0)) * np.hanning(n_frames)[:, None]
+    power = (np.abs(np.fft.rfft(current, axis=0)) ** 2).sum(1)
+    if not power.sum() > 0:
+        raise ValueError("nothing moves that carries a charge, so that there is no spectrum")
+    # 1/fs over the speed of light in cm/fs.
+    return np.fft.rfftfreq(n_frames, timestep) / 2.99792458e-5, power / power.sum()
 
 
 @torch.inference_mode(False)

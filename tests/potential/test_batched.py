@@ -235,7 +235,7 @@ def test_company_and_threads_change_no_bit_of_a_relaxation(indifferent_blas, two
 
 def test_callers_in_inference_mode_are_served_and_leave_no_trace():
     (structure,) = CRYSTALS[:1]
-    chgnet._checkpoint.cache_clear()
+    chgnet.checkpoint.cache_clear()
     with torch.inference_mode():
         potential = load_potential("chgnet-0.3.0", "cpu")
         (one,) = potential.predict([structure])

@@ -168,7 +168,7 @@ def test_refused_elements_are_those_the_weights_never_saw():
     assert every - potentials["chgnet-0.3.0"].elements == {"Po", "At", "Rn", "Fr", "Ra"}
     assert every - potentials["chgnet-r2scan"].elements == {"Yb", "Po", "At", "Rn", "Fr", "Ra"}
     # Embeddings of elements without training data kept their initial norm, about 8; Ne, with next to no data, is 6th.
-    norms = chgnet._checkpoint("0.3.0")["atom_embedding.embedding.weight"].norm(dim=1)
+    norms = chgnet.checkpoint("0.3.0")["atom_embedding.embedding.weight"].norm(dim=1)
     unseen = {Element.from_Z(index + 1).symbol for index in torch.argsort(norms)[:6].tolist()}
     assert unseen == {"Po", "At", "Rn", "Fr", "Ra", "Ne"}
 
@@ -204,7 +204,7 @@ def test_bad_device_is_one_line(device):
 
 
 def test_loading_and_predicting_print_nothing(capfd):
-    chgnet._checkpoint.cache_clear()
+    chgnet.checkpoint.cache_clear()
     load_potential("chgnet-0.3.0", "cpu").predict(example_crystals())
     captured = capfd.readouterr()
     assert captured.out == captured.err == ""
@@ -212,8 +212,8 @@ def test_loading_and_predicting_print_nothing(capfd):
 
 def test_weights_are_read_once_and_stay_as_they_are(potential):
     again = load_potential("chgnet-0.3.0", "cpu")
-    weights = chgnet._checkpoint("0.3.0")
-    assert again._weights is chgnet._checkpoint("0.3.0") is weights
+    weights = chgnet.checkpoint("0.3.0")
+    assert again._weights is chgnet.checkpoint("0.3.0") is weights
     before = {name: weight.clone() for name, weight in weights.items()}
     again.predict(example_crystals())
     again.double().predict(example_crystals())

@@ -26,23 +26,24 @@ import tomllib
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 import torch
 from ase.data import atomic_numbers, chemical_symbols
 from torch import Tensor
 
 from matsearch.errors import PotentialError
-from matsearch.potential.batch import BatchPrediction, CrystalBatch, Output
-from matsearch.potential.batched import BatchedPotential
-from matsearch.potential.derivatives import differentiate
+from matsearch.potential.batch import CrystalBatch, Output
 from matsearch.potential.device import torch_device
+from matsearch.potential.longrange.conditions import ChargedPotential, Conditions
 from matsearch.potential.longrange.equilibration import LARGE, MANY_WAVES, energy, equilibrate
 from matsearch.potential.longrange.ewald import COULOMB, fractional_positions, wave_cutoff, waves
 from matsearch.potential.longrange.padding import Block, blocks, rejoin_atoms, rejoin_systems
 from matsearch.potential.longrange.terms import TOLERANCE, Terms
-from matsearch.potential.threads import one_thread
+
+if TYPE_CHECKING:
+    from matsearch.potential.response import Response
 
 EXPONENT_RADIUS2 = 0.5 * 0.462770
 """a R² of a Gaussian charge of radius R, as the parameters are published."""
@@ -124,23 +125,6 @@ class PQEqParameters:
 
 
 @dataclass(frozen=True, eq=False)
-class Conditions:
-    """What crystals are put under.
-
-    Attributes:
-        total_charges: [n_systems] in e; None: all are neutral. A charged crystal has a uniform background.
-        field: [3] in V/Å, the field inside (with the boundary of a conductor, what is macroscopically applied); None
-            for none. In a crystal it acts on the shells alone.
-        slab_axis: Lattice vector (0, 1, 2) across the vacuum of slabs. The field has to be normal to the slab's plane
-            and acts on the charges, too; its potential falls back within the widest gap between the atoms.
-    """
-
-    total_charges: Tensor | None = None
-    field: Tensor | None = None
-    slab_axis: int | None = None
-
-
-@dataclass(frozen=True, eq=False)
 class Equilibrium:
     """Charges and shells of a batch.
 
@@ -176,7 +160,7 @@ class Equilibrium:
         return self
 
 
-class PQEq(BatchedPotential):
+class PQEq(ChargedPotential):
     """Polarizable charge equilibration with one set of parameters.
 
     Parameters that require gradients can be learned: energies, charges and shells of `forward` and `equilibrium` are
@@ -211,24 +195,20 @@ class PQEq(BatchedPotential):
                 stacklevel=2,
             )
 
-    def forward(self, batch: CrystalBatch) -> Output:
-        """Energies and charges of neutral crystals without a field."""
-        return self.output(batch, Conditions())
-
     def output(self, batch: CrystalBatch, conditions: Conditions) -> Output:
-        """Energies and charges of crystals under conditions, as `forward`."""
-        found = self.equilibrium(batch, conditions)
-        return Output(energies=found.energies, charges=found.charges)
-
-    @torch.inference_mode(False)
-    def evaluate_under(self, batch: CrystalBatch, conditions: Conditions) -> BatchPrediction:
-        """`evaluate` under conditions: forces and stress are slopes of the energy in the field.
+        """Energies and charges of crystals under conditions; forces and stress are slopes of the energy in the field.
 
         Raises:
             PotentialError: A slab in a field has too little vacuum, or the field is not normal to it.
         """
-        with one_thread(batch.positions.device):
-            return differentiate(partial(self.output, conditions=conditions), batch)
+        found = self.equilibrium(batch, conditions)
+        return Output(energies=found.energies, charges=found.charges)
+
+    def response(self, batch: CrystalBatch, conditions: Conditions | None = None) -> Response:
+        """Of the shells at the charges that the crystals have (`matsearch.potential.response.shell_response`)."""
+        from matsearch.potential.response import shell_response
+
+        return shell_response(self, batch, conditions)
 
     def equilibrium(
         self, batch: CrystalBatch, conditions: Conditions | None = None, *, attached: bool | None = None
@@ -283,7 +263,7 @@ class PQEq(BatchedPotential):
         conditions = conditions or Conditions()
         values = {name: value.index_select(0, batch.numbers) for name, value in vars(self.parameters).items()}
         values["exponent"] = EXPONENT_RADIUS2 / values.pop("radius").square()
-        totals, fields = self._applied(batch, conditions)
+        totals, fields = conditions.applied(batch)
         if conditions.slab_axis is not None:
             values["chi"] = values["chi"] - _heights(batch, fields, conditions.slab_axis)
         fractional = fractional_positions(batch)
@@ -301,19 +281,6 @@ class PQEq(BatchedPotential):
                 **{name: block.take(value) for name, value in values.items()},
             )
             yield block, terms, totals.index_select(0, block.systems)
-
-    def _applied(self, batch: CrystalBatch, conditions: Conditions) -> tuple[Tensor, Tensor]:
-        """Total charges [n_systems] and fields [n_systems, 3]."""
-        like = batch.cells.detach()
-        totals, applied = conditions.total_charges, conditions.field
-        totals = like.new_zeros(batch.n_systems) if totals is None else totals.to(like)
-        applied = like.new_zeros(3) if applied is None else applied.to(like)
-        if totals.shape != (batch.n_systems,) or applied.shape != (3,):
-            raise ValueError(
-                f"total_charges must be [n_systems={batch.n_systems}] and field [3], got {tuple(totals.shape)} and "
-                f"{tuple(applied.shape)}"
-            )
-        return totals, applied.expand(batch.n_systems, 3)
 
     def _blocks(self, batch: CrystalBatch, exponents: Tensor) -> tuple[list[Block], Tensor]:
         """The crystals side by side, and each one's cutoff in reciprocal space (1/Å)."""
