@@ -160,12 +160,11 @@ class Assessment:
         if score["value"] is None:
             return Rejection(Stage.SCORE, score["reason"], score["detail"] or "")
         floor = self._parts.config.search.energy_floor
-        if score["objective"] != HULL or floor is None or score["value"] >= floor:
-            return None
-        height = self._parts.above_all_known(self._relaxed[number], score["value"])
-        if height < floor:
-            detail = f"{height:.3f} eV/atom, below the floor of {floor}: more likely an error of the potential"
-            return Rejection(Stage.SCORE, "quarantined", detail)
+        if score["objective"] == HULL and floor is not None and score["value"] < floor:
+            height = self._parts.above_all_known(self._relaxed[number], score["value"])
+            if height < floor:
+                detail = f"{height:.3f} eV/atom, below the floor of {floor}: more likely an error of the potential"
+                return Rejection(Stage.SCORE, "quarantined", detail)
         return self._gates.refused(score["objective"], _rounded(score["objective"], score["value"]))
 
     def _individual(self, number: int, scores: dict[str, float]) -> Individual:

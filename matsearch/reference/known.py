@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from importlib import resources
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,7 +129,9 @@ class Reference:
     def hiding(self, names: Collection[str]) -> Reference:
         """The same without some phases, as if nobody had met them: they are in no hull, in no list, and match nothing.
 
-        An element's lowest phase stays in the hull even so, since all formation energies are measured from it.
+        An element's lowest phase stays in the hull even so, since all formation energies are measured from it. In
+        `phases` the energies above the hull stay those above the whole one: to work all of them out anew would take
+        minutes, and there they only say what is near it.
 
         Args:
             names: Ids, and formulas (reduced or not) for all phases of that composition.
@@ -318,25 +321,44 @@ class Reference:
     def _hull(self) -> Hull:
         return self._hull_with(self._visible_extra)
 
+    @cached_property
+    def _spanning(self) -> np.ndarray:
+        """Rows that span the hull: of the listed phases only those on it, in every chemical system.
+
+        Where some of these are hidden, what lay above them may be on the hull of those that are left.
+        """
+        import numpy as np
+
+        stable = np.flatnonzero(self._heights == 0.0)
+        if not self.hidden:
+            return stable
+        whole, shown = self._whole, set(self._row_numbers.tolist())
+        taken = [position for position in whole._row_numbers[whole._heights == 0.0].tolist() if position not in shown]
+        systems = {frozenset(self._catalogue.amounts[position]) for position in taken}
+        raised = [
+            row
+            for row, position in enumerate(self._row_numbers.tolist())
+            if _holds_one(self._catalogue.amounts[position].keys(), systems)
+        ]
+        return np.union1d(stable, np.array(raised, dtype=stable.dtype))
+
     def _hull_with(self, extra: Sequence[_Extra]) -> Hull:
-        """Of the listed phases only those on their hull: they alone span it, in every chemical system."""
         import numpy as np
 
         from matsearch.reference.hull import Hull
 
-        stable = np.flatnonzero(self._heights == 0.0)
-        amounts: list[Mapping[str, float]] = [self._catalogue.amounts[self._row_numbers[row]] for row in stable]
+        rows = self._spanning
+        amounts: list[Mapping[str, float]] = [self._catalogue.amounts[self._row_numbers[row]] for row in rows]
         amounts += [one.amounts for one in extra]
-        energies = [*self._energies[stable], *(one.energy_per_atom for one in extra)]
+        energies = [*self._energies[rows], *(one.energy_per_atom for one in extra)]
         return Hull(*fractions_of(amounts, sorted(self.elements)), np.array(energies))
 
     @cached_property
     def _hull_formulas(self) -> list[str]:
-        import numpy as np
-
         formulas = self._catalogue.column("formula")
-        stable = [formulas[self._row_numbers[row]] for row in np.flatnonzero(self._heights == 0.0)]
-        return stable + [one.formula for one in self._visible_extra]
+        return [formulas[self._row_numbers[row]] for row in self._spanning] + [
+            one.formula for one in self._visible_extra
+        ]
 
     @cached_property
     def _with_energy(self) -> pa.Table:
@@ -370,28 +392,6 @@ class Reference:
     def _heights(self) -> np.ndarray:
         """Above the hull without extra phases."""
         heights: np.ndarray = self._with_energy["energy_above_hull"].to_numpy().astype(float)
-        return self._raised_to_hull(heights) if self.hidden else heights
-
-    def _raised_to_hull(self, heights: np.ndarray) -> np.ndarray:
-        """Heights above the hull of what is left when phases are hidden: it is higher, where it changes at all."""
-        import numpy as np
-
-        from matsearch.reference.hull import Hull
-
-        heights, whole = heights.copy(), self._whole
-        shown = set(self._row_numbers.tolist())
-        taken = [position for position in whole._row_numbers[whole._heights == 0.0].tolist() if position not in shown]
-        systems = {frozenset(self._catalogue.amounts[position]) for position in taken}
-        own = [self._catalogue.amounts[position] for position in self._row_numbers]
-        # Elsewhere the hull is what it was.
-        moved = [row for row, amounts in enumerate(own) if any(system <= amounts.keys() for system in systems)]
-        if not moved:
-            return heights
-        spanning = np.union1d(np.flatnonzero(heights == 0.0), moved)
-        hull = Hull(*fractions_of([own[row] for row in spanning], sorted(self.elements)), self._energies[spanning])
-        _, fractions = fractions_of([own[row] for row in moved], hull.elements)
-        above = self._energies[moved] - hull.energies_at(fractions)
-        heights[moved] = np.where(above < 1e-6, 0.0, above)  # a phase on the hull is exactly on it
         return heights
 
     @cached_property
@@ -467,6 +467,12 @@ class Reference:
         heights = table["energy_per_atom"].to_numpy()[moved] - self._hull.energies_at(fractions)
         table.loc[moved, "energy_above_hull"] = np.where(heights > 1e-6, heights.round(6), 0.0)
         return table
+
+
+def _holds_one(elements: Collection[str], systems: Collection[frozenset[str]]) -> bool:
+    """Whether one of some chemical systems lies within the elements."""
+    sizes = range(1, len(elements) + 1)
+    return any(frozenset(some) in systems for size in sizes for some in combinations(sorted(elements), size))
 
 
 def _key_of(formula: str) -> str:

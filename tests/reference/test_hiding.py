@@ -36,9 +36,10 @@ def test_what_is_left_has_the_hull_of_what_is_left(whole, names):
     left = whole.phases[~whole.phases["id"].isin(view.hidden)].sort_values("id")
     amounts = [Composition(formula).get_el_amt_dict() for formula in left.formula]
     hull = Hull(*fractions_of(amounts, sorted(whole.elements)), left.energy_per_atom.to_numpy())
-    found = view.phases.sort_values("id")
-    assert list(found["id"]) == list(left["id"])
-    np.testing.assert_allclose(found.energy_above_hull, hull.above(), atol=2e-6)
+    assert sorted(view.phases["id"]) == list(left["id"])
+    found = [view.energy_above_hull(row.formula, row.energy_per_atom) for row in left.itertuples()]
+    np.testing.assert_allclose(found, hull.above(), atol=2e-6)
+    assert view.energy_above_hull("MgO", 0.0) == pytest.approx(-hull.at({"Mg": 1, "O": 1}).energy, abs=2e-6)
 
 
 def test_a_hidden_phase_matches_nothing_and_is_named_nowhere(whole):
