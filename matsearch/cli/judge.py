@@ -28,6 +28,9 @@ def judge(
     presets: Annotated[
         str | None, typer.Option("--presets", help="Only these, separated by commas; all if not given.")
     ] = None,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", min=0.0, help="Hear no further finalists after so long.")
+    ] = None,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, or auto.")] = "auto",
 ) -> None:
     """Judge the MSUN crystals of compared searches by other potentials, each against its own hull.
@@ -49,6 +52,7 @@ def judge(
             sample=sample,
             seed=seed,
             presets=chosen,
+            minutes=minutes,
             device=device,
             say=lambda line: typer.echo(line, err=True),
         )
@@ -61,7 +65,8 @@ def judge(
     typer.echo(
         f"each run cut at {judged.finalists.proposals} proposals or {judged.finalists.relaxations} relaxations; "
         "metastable (E_hull <= 0.1) and stable (<= 0.001 eV/atom) by the judge's own hull, of the finalists heard, "
-        "with the 95 % Wilson interval; confirmed: MSUN times the metastable share, mean and 95 % interval over seeds"
+        "with the 95 % Wilson interval; outside: elements that the judge knows nothing of; confirmed: MSUN times the "
+        "metastable share, mean and 95 % interval over seeds"
     )
     for row in judged.spearman():
         if row["spearman"] is not None:
@@ -74,7 +79,7 @@ def judged_table(judged: Judged) -> Table:
     from rich.box import SIMPLE
     from rich.table import Column, Table
 
-    titles = ("MSUN", "judge", "heard", "metastable", "over seeds", "stable", "refused", "confirmed MSUN")
+    titles = ("MSUN", "judge", "heard", "metastable", "over seeds", "stable", "refused", "outside", "confirmed MSUN")
     table = Table(Column("preset", no_wrap=True), *titles, box=SIMPLE)
     last = None
     for row in judged.presets():
@@ -88,6 +93,7 @@ def judged_table(judged: Judged) -> Table:
             _mean(row["metastable"]["over_seeds"], 100.0, " %"),
             _share(row["stable"]),
             str(row["refused"]),
+            str(row["outside"]),
             _mean(row["confirmed"]),
         )
     return table

@@ -1,12 +1,14 @@
 """Judges hear the finalists of compared searches."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from compared_runs import PickyPotential, diagonal, write_run
 from made_up_phases import BallPotential, DeepBallPotential, write_phases
 
 from matsearch.errors import ConfigError
+from matsearch.evaluation import judged as judging
 from matsearch.evaluation.judged import judge_finalists
 from matsearch.reference.build import build
 
@@ -54,7 +56,7 @@ def test_a_stopped_hearing_goes_on_where_it_was_and_ends_the_same(folder, tmp_pa
     (folder / "judges.sqlite").rename(tmp_path / "whole.sqlite")
 
     def stop(line):
-        if line.startswith("heard 2"):
+        if line.endswith("heard 2 of each run"):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -80,6 +82,29 @@ def test_a_hull_of_phases_as_listed_meets_finalists_as_they_are(folder):
     assert judged.described[DeepBallPotential.name]["finalists"].startswith("as they are")
     # The cell of the phase, and not the one it would relax to.
     assert judged.heights[DeepBallPotential.name]["one", 1, 0] == pytest.approx(0.0, abs=1e-5)
+
+
+def test_elements_that_a_judge_knows_nothing_of_count_neither_way(folder):
+    class NoMagnesium(PickyPotential):
+        name = "compared_runs:NoMagnesium"
+        elements = PickyPotential.elements - {"Mg"}
+
+    rows = {(row["preset"], row["seed"]): row for row in judge_finalists(folder, [NoMagnesium("cpu")]).runs()}
+    first = rows["one", 0]
+    assert (first["heard"], first["outside"], first["metastable"], first["refused"]) == (2, 2, 2, 0)
+    assert first["confirmed"] == 4.0
+    assert (rows["two", 0]["heard"], rows["two", 0]["outside"], rows["two", 0]["confirmed"]) == (0, 2, None)
+
+
+def test_the_quick_judge_has_heard_all_when_time_is_up_for_the_slow_one(folder, monkeypatch):
+    class Slow(PickyPotential):
+        name = "compared_runs:Slow"
+
+    now = iter(range(100))
+    monkeypatch.setattr(judging, "time", SimpleNamespace(monotonic=lambda: next(now)))
+    judged = judge_finalists(folder, [PickyPotential("cpu"), Slow("cpu")], minutes=6 / 60)
+    heard = {row["judge"]: row["heard"] for row in judged.runs() if row["seed"] == 1 and row["preset"] == "one"}
+    assert heard == {PickyPotential.name: 4, Slow.name: 1, "all judges": 1}
 
 
 def test_a_judge_sits_once(folder):
