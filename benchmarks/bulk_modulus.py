@@ -1,12 +1,12 @@
 """Bulk and shear moduli against DFT.
 
-    MATSEARCH_SHARED=... python benchmarks/bulk_modulus.py [--crystals 300] [--seed 0] [--potential chgnet-0.3.0]
+    MATSEARCH_SHARED=... python benchmarks/bulk_modulus.py [--crystals 300] [--cubics 70] [--out scores.csv]
 
 Of the folder's `data/mp_binary_elasticity.parquet` (3,361 binaries with K_VRH and G_VRH of the Materials Project) a
 random sample: K by the equation of state (`bulk_modulus`, shape of the cell relaxed: Reuss-like), K and G by the
 elastic tensor. Of `data/elastic_tensors.parquet` (70 cubic crystals) the components, turned into the cubic axes. Prints
 mean absolute error, median relative error, Spearman's rank correlation, and failures by reason: a failed crystal is
-counted, never a number.
+counted, never a number. Binaries that `--out` holds already are taken from there: a run that was stopped goes on.
 """
 
 import argparse
@@ -42,21 +42,34 @@ def report(label, found, expected):
     )
 
 
+OBJECTIVES = {"bulk_modulus": "K_VRH_GPa", "bulk_modulus_vrh": "K_VRH_GPa", "shear_modulus": "G_VRH_GPa"}
+TOGETHER = 10
+
+
+def scores_of(table, given, potential):
+    """Scores of the rows of a table, those in the file first; by row number."""
+    columns = [column for name in OBJECTIVES for column in (name, f"{name}_rejected")]
+    done = pd.read_csv(given.out, index_col="row") if given.out and given.out.is_file() else pd.DataFrame()
+    parts = [done.loc[done.index.intersection(table.index)]] if len(done) else []
+    missing = table[~table.index.isin(done.index)]
+    for start in range(0, len(missing), TOGETHER):
+        rows = missing.iloc[start : start + TOGETHER]
+        scores = ms.score([structure_of(row) for row in rows.itertuples()], list(OBJECTIVES), potential)[columns]
+        scores.index = pd.Index(rows.index, name="row")
+        parts.append(scores)
+        if given.out:
+            scores.to_csv(given.out, mode="a", header=not given.out.is_file())
+        print(f"  {start + len(rows)} of {len(missing)}", flush=True)
+    return pd.concat(parts).loc[table.index]
+
+
 def binaries(data, given, potential):
     table = pd.read_parquet(data / "mp_binary_elasticity.parquet")
     table = table[(table.K_VRH_GPa > 0) & (table.G_VRH_GPa > 0)].sample(given.crystals, random_state=given.seed)
     start = time.perf_counter()
-    scores = ms.score(
-        [structure_of(row) for row in table.itertuples()],
-        ["bulk_modulus", "bulk_modulus_vrh", "shear_modulus"],
-        potential,
-    )
+    scores = scores_of(table, given, potential)
     print(f"{len(table)} binaries with K and G above 0 (seed {given.seed}), {time.perf_counter() - start:.0f} s")
-    for name, column in (
-        ("bulk_modulus", "K_VRH_GPa"),
-        ("bulk_modulus_vrh", "K_VRH_GPa"),
-        ("shear_modulus", "G_VRH_GPa"),
-    ):
+    for name, column in OBJECTIVES.items():
         has = scores[name].notna().to_numpy()
         report(name, scores[name][has], table[column].to_numpy()[has])
         reasons = Counter(scores.loc[~has, f"{name}_rejected"].str.split(":").str[0])
@@ -88,8 +101,9 @@ def cubic_axes(crystal):
     return frame if np.linalg.det(frame) > 0 else frame[[1, 0, 2]]
 
 
-def cubics(data, potential):
+def cubics(data, given, potential):
     table = pd.read_parquet(data / "elastic_tensors.parquet")
+    table = table.sample(min(given.cubics, len(table)), random_state=given.seed)
     relaxed = ms.relax([structure_of(row) for row in table.itertuples()], potential, optimizer="lbfgs")
     pairs = [
         (one.structure, np.array(row.C_voigt_GPa).reshape(6, 6))
@@ -116,6 +130,8 @@ def cubics(data, potential):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--crystals", type=int, default=300)
+    parser.add_argument("--cubics", type=int, default=70)
+    parser.add_argument("--out", type=Path, help="CSV of the binaries' scores")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--potential", default="chgnet-0.3.0")
     given = parser.parse_args()
@@ -124,8 +140,10 @@ def main():
     if not folder or not (Path(folder) / "data" / "mp_binary_elasticity.parquet").is_file():
         raise SystemExit("needs data/mp_binary_elasticity.parquet in the folder that MATSEARCH_SHARED names")
     potential = ms.load_potential(given.potential)
-    binaries(Path(folder) / "data", given, potential)
-    cubics(Path(folder) / "data", potential)
+    if given.crystals:
+        binaries(Path(folder) / "data", given, potential)
+    if given.cubics:
+        cubics(Path(folder) / "data", given, potential)
 
 
 if __name__ == "__main__":

@@ -62,5 +62,5 @@ class DistanceToKnown(ReferenceObjective):
 
     @cached_property
     def _compositions(self) -> tuple[list[str], np.ndarray]:
-        symbols, table = compositions_of(self.reference)
-        return symbols, np.unique(table.round(9), axis=0)
+        symbols, fractions, _ = compositions_of(self.reference)
+        return symbols, fractions

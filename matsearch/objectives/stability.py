@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from matsearch.reference.known import Reference
+
+_TERM = re.compile(r"([A-Z][a-z]?)([0-9.]*)")  # of a reduced formula, which has no brackets
 
 
 class ReferenceObjective(Objective):
@@ -119,17 +122,18 @@ class DecompositionEnergy(ReferenceObjective):
         shares = fractions_of(structure)
         if len(shares) == 1:
             return Rejection(Stage.SCORE, "no_competitors", "a pure element cannot fall apart into other compositions")
-        symbols, fractions = self._fractions
+        symbols, fractions, energies = self._lowest
         own = np.array([shares.get(symbol, 0.0) for symbol in symbols])
-        within = np.flatnonzero(fractions[:, own == 0].sum(axis=1) == 0)
-        others = within[np.abs(fractions[within] - own).max(axis=1) > 1e-6]
-        energies = self.reference.phases["energy_per_atom"].to_numpy()[others]
-        return Hull(sorted(shares), fractions[others][:, own > 0], energies).at(shares).energy
+        others = (fractions[:, own == 0].sum(axis=1) == 0) & (np.abs(fractions - own).max(axis=1) > 1e-6)
+        return Hull(sorted(shares), fractions[others][:, own > 0], energies[others]).at(shares).energy
 
     @cached_property
-    def _fractions(self) -> tuple[list[str], np.ndarray]:
-        """Elements, sorted, and the atomic fractions [n_phases, n_elements] of the known phases."""
-        return compositions_of(self.reference)
+    def _lowest(self) -> tuple[list[str], np.ndarray, np.ndarray]:
+        """Elements, known compositions [n, n_elements], and the energy of the lowest phase of each [n] in eV/atom."""
+        symbols, fractions, rows = compositions_of(self.reference)
+        energies = np.full(len(fractions), np.inf)
+        np.minimum.at(energies, rows, self.reference.phases["energy_per_atom"].to_numpy())
+        return symbols, fractions, energies
 
 
 def fractions_of(structure: Structure) -> dict[str, float]:
@@ -138,17 +142,19 @@ def fractions_of(structure: Structure) -> dict[str, float]:
     return {element.symbol: float(composition.get_atomic_fraction(element)) for element in composition.elements}
 
 
-def compositions_of(reference: Reference) -> tuple[list[str], np.ndarray]:
-    """Elements, sorted, and the atomic fractions [n_phases, n_elements] of a reference's phases, in their order."""
-    from pymatgen.core import Composition
+def compositions_of(reference: Reference) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """The compositions of a reference's phases.
 
-    formulas = reference.phases["formula"]
-    unique = {formula: row for row, formula in enumerate(formulas.unique())}
-    symbols = sorted(reference.known_elements | reference.elements)
+    Returns:
+        Elements, sorted; atomic fractions [n_compositions, n_elements], each composition once; [n_phases] the row of
+        each phase's composition, in the order of `reference.phases`.
+    """
+    unique, rows = np.unique(reference.phases["formula"].to_numpy(dtype=str), return_inverse=True)
+    amounts = [dict(_TERM.findall(formula)) for formula in unique]
+    symbols = sorted({symbol for one in amounts for symbol in one})
     column = {symbol: number for number, symbol in enumerate(symbols)}
     table = np.zeros((len(unique), len(symbols)))
-    for formula, row in unique.items():
-        for symbol, amount in Composition(formula).get_el_amt_dict().items():
-            table[row, column[symbol]] = amount
-    table /= table.sum(axis=1, keepdims=True)
-    return symbols, table[[unique[formula] for formula in formulas]]
+    for row, one in enumerate(amounts):
+        for symbol, amount in one.items():
+            table[row, column[symbol]] = float(amount or 1)
+    return symbols, table / table.sum(axis=1, keepdims=True), rows
