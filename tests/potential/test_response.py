@@ -12,7 +12,9 @@ from matsearch.potential.batch import CrystalBatch
 from matsearch.potential.longrange.equilibration import energy, equilibrate
 from matsearch.potential.longrange.pqeq import Conditions, PQEq
 from matsearch.potential.response import (
+    dipole_change,
     forces_in_field,
+    infrared_spectrum,
     polarization,
     shell_response,
     with_acoustic_sum_rule,
@@ -161,3 +163,41 @@ def test_equilibrium_is_where_the_response_is_taken(potential: PQEq) -> None:
     ((_, terms, totals),) = potential.terms(one)
     found = equilibrate(terms, totals)
     np.testing.assert_allclose(shells_at_fixed_charges(potential, one, found.charges[0]), found.shells[0], atol=1e-10)
+
+
+def test_an_oscillating_charge_absorbs_at_its_frequency() -> None:
+    times = np.arange(4000.0)  # fs
+    period = 33.3564095  # fs: 1000 / cm
+    velocities = np.zeros((len(times), 2, 3))
+    velocities[:, 0, 2] = np.cos(2 * np.pi * times / period)
+    velocities[:, 1, 0] = np.cos(2 * np.pi * times / (period / 2))  # a neutral atom, which does not absorb
+    born = np.zeros((2, 3, 3))
+    born[0] = np.eye(3)
+    wavenumbers, intensities = infrared_spectrum(born, velocities, 1.0)
+    assert wavenumbers[intensities.argmax()] == pytest.approx(1000, abs=10)
+    assert intensities[np.abs(wavenumbers - 1000) < 30].sum() == pytest.approx(1, abs=1e-4)
+    same = infrared_spectrum(np.broadcast_to(born, (len(times), 2, 3, 3)), velocities, 1.0)[1]
+    np.testing.assert_allclose(same, intensities, atol=1e-12)
+    with pytest.raises(ValueError, match="nothing moves"):
+        infrared_spectrum(born, 0 * velocities, 1.0)
+    with pytest.raises(ValueError, match=r"must be \[4000, 2, 3, 3\]"):
+        infrared_spectrum(born[:1], velocities, 1.0)
+
+
+def test_the_dipole_along_a_path_is_that_of_the_charges() -> None:
+    rng = np.random.default_rng(0)
+    steps = torch.tensor(rng.normal(size=(5, 4, 3)))
+    charges = torch.tensor([1.0, -2.0, 0.5, 0.5])
+    born = (charges[:, None, None] * torch.eye(3)).expand(6, 4, 3, 3).double()
+    np.testing.assert_allclose(dipole_change(born, steps), torch.einsum("i,tia->ta", charges.double(), steps))
+
+
+def test_a_potential_with_charges_gives_its_response(potential: PQEq, batch: CrystalBatch) -> None:
+    conditions = Conditions(total_charges=torch.tensor([0.0, 0.3, 0.0]))
+    found, expected = potential.response(batch, conditions), shell_response(potential, batch, conditions)
+    np.testing.assert_array_equal(found.born_charges, expected.born_charges)
+    structures = batch.structures()
+    predictions = potential.predict_under(structures, conditions)
+    np.testing.assert_allclose([one.charges.sum() for one in predictions], [0.0, 0.3, 0.0], atol=1e-9)
+    field = Conditions(field=torch.tensor([0.0, 0.0, 0.1]))
+    assert potential.predict_under(structures, field)[0].energy < predictions[0].energy
