@@ -45,6 +45,7 @@ ENERGIES = "judges.sqlite"
 RESULT = "judges.json"
 VERDICTS = {"metastable": METASTABLE, "stable": STABLE}
 ALL = "all judges"
+PAUSE = 60.0  # seconds between two states of the result on the disk
 OUTSIDE = ("untrained_element", "no_reference")
 """Reasons for which a judge has no say."""
 
@@ -267,20 +268,25 @@ def judge_finalists(
         say(f"not finished, left out: {unfinished}")
     panel = find_judges(judges, device, finalists.reference)
     judged = Judged(finalists, [one.name for one in panel])
-    with _benches(panel, folder / ENERGIES, finalists, say) as benches:
-        for name, bench in benches.items():
-            judged.heights[name] = {}
-            for rank in range(max(len(run.drawn) for run in finalists.runs)):
-                if time.monotonic() >= deadline:
-                    break
-                part = [(run, run.drawn[rank]) for run in finalists.runs if len(run.drawn) > rank]
-                heights = bench.heights([one.structure for _, one in part])
-                for (run, one), height in zip(part, heights, strict=True):
-                    judged.heights[name][run.preset, run.seed, one.id] = height
-                judged.described[name] = bench.describe()
-                say(f"{name}: heard {rank + 1} of each run")
-                _write(judged, folder)
-    _write(judged, folder)
+    written = time.monotonic()
+    try:
+        with _benches(panel, folder / ENERGIES, finalists, say) as benches:
+            for name, bench in benches.items():
+                judged.heights[name] = {}
+                for rank in range(max(len(run.drawn) for run in finalists.runs)):
+                    if time.monotonic() >= deadline:
+                        break
+                    part = [(run, run.drawn[rank]) for run in finalists.runs if len(run.drawn) > rank]
+                    heights = bench.heights([one.structure for _, one in part])
+                    for (run, one), height in zip(part, heights, strict=True):
+                        judged.heights[name][run.preset, run.seed, one.id] = height
+                    judged.described[name] = bench.describe()
+                    say(f"{name}: heard {rank + 1} of each run")
+                    if time.monotonic() >= written + PAUSE:
+                        written = time.monotonic()
+                        _write(judged, folder)
+    finally:
+        _write(judged, folder)
     return judged
 
 
