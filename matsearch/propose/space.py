@@ -26,7 +26,7 @@ CRYSTAL_SYSTEMS = {
     "cubic": range(195, 231),
 }
 """Numbers of their space groups."""
-_ANONYMOUS = re.compile(r"(?:[A-Z][1-9]?[0-9]?)+")
+_ANONYMOUS = re.compile(r"(?:[A-Z](?:[1-9][0-9]?)?)+")
 
 
 @dataclass(frozen=True, slots=True)

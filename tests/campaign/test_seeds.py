@@ -47,6 +47,14 @@ def test_a_composition_is_shown_compounds_of_its_stoichiometry_and_never_itself(
     assert ids(composition="Sr(PO3)2") == ["b"]
 
 
+def test_seeds_have_the_stoichiometry_and_the_symmetry_sought():
+    assert sorted(ids(stoichiometry="AB")) == ["a", "c", "f", "g"]
+    assert sorted(ids(chemical_system="Mg-O")) == ["a", "e"]  # what holds one of the elements shows how it bonds
+    assert sorted(ids(stoichiometry="AB", elements=["Sr", "S"])) == ["a", "c", "f", "g"]  # none inside: of others
+    assert ids(symmetry=["cubic"]) == [] and len(ids(symmetry=[1])) == 6
+    assert ids(min_atoms=10) == ["b"] and len(ids(min_atoms=30)) == 6
+
+
 def test_only_what_is_drawn_is_built_and_the_seed_decides():
     reference = Phases()
     drawn = ids(2, reference, seed=3)

@@ -54,6 +54,13 @@ def test_matllmsearch_v1_runs_with_compact_prompts(tmp_path):
     assert set(frame.loc[frame["generation"] == 1, "operator"]) == {"crossover"}
 
 
+@pytest.mark.parametrize("formula", ["Ag6O2", "Bi2F8", "Co2Sb2", "Co4B2", "Cr4Si4", "KZnF3", "Sr2O4", "YMg3"])
+def test_the_eight_compositions_of_matllmsearch_can_be_predicted(formula, command):
+    path, options = EXAMPLES / "predict_matllmsearch.toml", ["--set", f"space.composition={formula}"]
+    status, _, err = command("run", path, *options, "--dry-run")
+    assert status == 0, err
+
+
 def test_a_phase_of_ones_own_is_relaxed_and_known(tmp_path):
     campaign = small(EXAMPLES / "own_phases.toml", tmp_path).run()
     with RunStore(campaign.run_dir, writable=False) as store:
