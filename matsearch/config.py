@@ -525,13 +525,12 @@ def _with_absolute_paths(config: CampaignConfig, folder: Path) -> CampaignConfig
         model = absolute(llm.model) if is_path else llm.model
         llms.append(llm.model_copy(update={"options": options, "model": model, "backend": backend}))
     objectives = [one.model_copy(update={"name": module(one.name)}) for one in config.objectives]
-    kind, _, weights = config.potential.name.partition(":")
-    name = (
-        f"{kind}:{folder / Path(weights).expanduser()}"
-        if kind in FROM_FILE and weights
-        else module(config.potential.name)
-    )
-    potential = config.potential.model_copy(update={"name": name})
+
+    def of_potential(name: str) -> str:
+        kind, _, weights = name.partition(":")
+        return f"{kind}:{folder / Path(weights).expanduser()}" if kind in FROM_FILE and weights else module(name)
+
+    potential = config.potential.model_copy(update={"name": of_potential(config.potential.name)})
     path, extra, hide = config.reference.path, config.reference.extra, config.reference.hide
     reference = config.reference.model_copy(
         update={
@@ -544,7 +543,9 @@ def _with_absolute_paths(config: CampaignConfig, folder: Path) -> CampaignConfig
     prompts = config.search.prompts
     if prompts is not None and (own := folder / Path(prompts).expanduser()).is_dir():
         prompts = str(own)  # else a name of the package's
-    search = config.search.model_copy(update={"prompts": prompts})
+    second = config.search.second_opinion
+    second = None if second is None else of_potential(second)
+    search = config.search.model_copy(update={"prompts": prompts, "second_opinion": second})
     return config.model_copy(
         update={
             "llm": llms, "objectives": objectives, "potential": potential, "reference": reference, "search": search

@@ -13,7 +13,9 @@ from matsearch.campaign.parts import HULL, Parts
 from matsearch.campaign.progress import Progress
 from matsearch.campaign.relaxations import Relaxations
 from matsearch.campaign.rows import candidate_of, relaxation_key, relaxation_row, relaxed_of, score_row
+from matsearch.campaign.second_opinion import agrees, kept_energy
 from matsearch.campaign.threads import torch_threads
+from matsearch.metrics.discovery import SECOND_OPINION
 from matsearch.objectives.base import Objective, evaluate_objective, unconverged_detail
 from matsearch.objectives.cascade import Gates
 from matsearch.records import Candidate, Individual, Rejection, Relaxed, Score, Stage
@@ -146,28 +148,57 @@ class Assessment:
             if score is None:
                 self._unscored[number] = objective
                 return
-            if (rejection := self._refused(number, score)) is not None:
+            if self._is_too_good(number, score):
+                if (second := self._parts.second_opinion) is not None and second.name not in scores:
+                    self._unscored[number] = second
+                    return
+                if not self._is_released(scores):
+                    self._finish(number, Rejection(Stage.SCORE, "quarantined", self._suspicion(number, scores)))
+                    return
+            elif (rejection := self._refused(score)) is not None:
                 self._finish(number, rejection)
                 return
-        self._finish(number, self._individual(number, {name: row["value"] for name, row in scores.items()}))
+        self._finish(number, self._individual(number, scores))
 
     def _scores(self, number: int) -> dict[str, sqlite3.Row]:
         rows = self._store.rows("SELECT * FROM scores WHERE candidate_id = ?", number)
         return {row["objective"]: row for row in rows}
 
-    def _refused(self, number: int, score: sqlite3.Row) -> Rejection | None:
-        """Why a score ends a candidate's way: it has no value, one too good to be true, or one not worth a dear one."""
+    def _refused(self, score: sqlite3.Row) -> Rejection | None:
+        """Why a score ends a candidate's way: it has no value, or one not worth a dear one."""
         if score["value"] is None:
             return Rejection(Stage.SCORE, score["reason"], score["detail"] or "")
-        floor = self._parts.config.search.energy_floor
-        if score["objective"] == HULL and floor is not None and score["value"] < floor:
-            height = self._parts.above_all_known(self._relaxed[number], score["value"])
-            if height < floor:
-                detail = f"{height:.3f} eV/atom, below the floor of {floor}: more likely an error of the potential"
-                return Rejection(Stage.SCORE, "quarantined", detail)
         return self._gates.refused(score["objective"], _rounded(score["objective"], score["value"]))
 
-    def _individual(self, number: int, scores: dict[str, float]) -> Individual:
+    def _is_too_good(self, number: int, score: sqlite3.Row) -> bool:
+        """Whether a score is an energy so low that an error of the potential is more likely."""
+        floor = self._parts.config.search.energy_floor
+        if score["objective"] != HULL or score["value"] is None or floor is None or score["value"] >= floor:
+            return False
+        return self._parts.above_all_known(self._relaxed[number], score["value"]) < floor
+
+    def _is_released(self, scores: dict[str, sqlite3.Row]) -> bool:
+        """Whether a second potential was asked about a crystal, and calls it metastable."""
+        floor, second = self._parts.config.search.energy_floor, scores.get(SECOND_OPINION)
+        if floor is None or second is None or second["value"] is None:
+            return False
+        return agrees(second["value"], floor)
+
+    def _suspicion(self, number: int, scores: dict[str, sqlite3.Row]) -> str:
+        """What is said of an energy that is too good to be true, by both potentials where there are two."""
+        height = self._parts.above_all_known(self._relaxed[number], scores[HULL]["value"])
+        said = f"{height:.3f} eV/atom, below the floor of {self._parts.config.search.energy_floor}"
+        if (other := self._parts.second_opinion) is None:
+            return f"{said}: more likely an error of the potential"
+        second, name = scores[SECOND_OPINION], other.potential.name
+        if second["value"] is None:
+            return f"{said}; {name} cannot say: {second['reason']}, {second['detail']}"
+        return f"{said}; {second['value']:.3f} by {name}: {'released' if self._is_released(scores) else 'not released'}"
+
+    def _individual(self, number: int, rows: dict[str, sqlite3.Row]) -> Individual:
+        scores = {name: row["value"] for name, row in rows.items() if name != SECOND_OPINION}
+        if HULL in scores:
+            scores[HULL] = self._counted_energy(rows)
         rounded = {name: _rounded(name, value) for name, value in scores.items()}
         goals = {goal.name: rounded[goal.name] for goal in self._parts.goals}
         relaxed = self._relaxed[number].structure
@@ -175,13 +206,21 @@ class Assessment:
             self._candidates[number], relaxed, rounded.get(HULL), goals, self._parts.decomposition(relaxed)
         )
 
+    def _counted_energy(self, scores: dict[str, sqlite3.Row]) -> float | None:
+        """Energy above the hull as it counts: what a second potential released lies on the floor."""
+        if HULL not in scores:
+            return None
+        value: float | None = scores[HULL]["value"]
+        floor = self._parts.config.search.energy_floor
+        return kept_energy(floor) if floor is not None and self._is_released(scores) else value
+
     def _finish(self, number: int, result: Individual | Rejection) -> None:
-        hull = self._scores(number).get(HULL)
+        scores = self._scores(number)
         columns: dict[str, Any] = {
             "stage": Stage.SCORED,
             "reason": None,
-            "detail": None,
-            "energy_above_hull": None if hull is None else hull["value"],
+            "detail": self._suspicion(number, scores) if self._is_released(scores) else None,
+            "energy_above_hull": self._counted_energy(scores),
             "relaxation_key": self._keys.pop(number),
         }
         if isinstance(result, Rejection):

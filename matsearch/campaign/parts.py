@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from matsearch.campaign.second_opinion import SecondOpinion, load_second_opinion
 from matsearch.campaign.seeds import choose_seeds
 from matsearch.config import CampaignConfig, composition_elements
 from matsearch.errors import ConfigError, MissingReferenceError
@@ -48,6 +49,7 @@ class Parts:
         goals: What selection sees: the configured objectives only.
         protocol: What, with structure and potential, determines a relaxation.
         also_known: Id and crystal of phases that no hull holds and that are not new all the same.
+        second_opinion: Another potential that is asked about energies too good to be true; None: nobody is.
     """
 
     config: CampaignConfig
@@ -59,6 +61,7 @@ class Parts:
     goals: list[Goal]
     protocol: dict[str, Any]
     also_known: Sequence[tuple[str, Structure]] = ()
+    second_opinion: SecondOpinion | None = None
 
     @classmethod
     def build(cls, config: CampaignConfig, *, check_backends: bool = False) -> Parts:
@@ -105,7 +108,21 @@ class Parts:
                     f"[search] operators {', '.join(names)} are no prompts for an LLM; name them with "
                     'backend = "operators" alone'
                 )
-        return cls(config, backends, proposer, potential, reference, objectives, goals, protocol(config.relax))
+        second = None
+        if search.second_opinion is not None and HULL in [objective.name for objective in objectives]:
+            folder = None if config.reference.path is None else Path(config.reference.path)
+            second = load_second_opinion(search.second_opinion, config.potential.device, potential, folder)
+        return cls(
+            config,
+            backends,
+            proposer,
+            potential,
+            reference,
+            objectives,
+            goals,
+            protocol(config.relax),
+            second_opinion=second,
+        )
 
     def with_phases(self, settled: Sequence[tuple[str, Relaxed]], unsettled: Sequence[tuple[str, Structure]]) -> Parts:
         """The same parts, with more known phases.

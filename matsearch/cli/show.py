@@ -119,6 +119,8 @@ def _fate(store: RunStore, row: sqlite3.Row) -> Iterator[str]:
     if row["matched_known"]:
         yield f"relaxed, it matches the known phase {row['matched_known']}"
     fate = f"{row['stage']}" + (f", {row['reason']}: {row['detail']}" if row["reason"] else "")
+    if row["detail"] and not row["reason"]:
+        fate += f": {row['detail']}"
     yield f"fate: {fate}" + (f" ({row['add_status']})" if row["add_status"] else "")
 
 

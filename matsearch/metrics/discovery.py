@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 METASTABLE = 0.1  # eV/atom above the hull, inclusive
 STABLE = 0.001
 QUARANTINE = -0.1  # further below the hull an energy more likely shows an error of the potential than a crystal
+SECOND_OPINION = "second_opinion"
+"""Energy above the hull by another potential, eV/atom: of candidates that were in quarantine."""
 
 REJECTED_BEFORE = {
     "parsed": (Stage.PARSE,),

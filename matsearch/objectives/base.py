@@ -59,7 +59,7 @@ OBJECTIVES = {
 
 RESERVED = frozenset(
     "id parents generation operator model stage reason detail formula n_steps energy duplicate_of matched_known name "
-    "add_status".split()
+    "add_status second_opinion".split()
 )
 """Columns that a campaign's table has already."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from matsearch.metrics.discovery import SECOND_OPINION
 from matsearch.store import RunStore
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def candidates_frame(store: RunStore) -> pd.DataFrame:
     Columns: id, parents (tuple of ids), generation, operator, model, stage, reason, detail, formula,
     energy_above_hull (eV/atom), one for each other objective (in its unit, see `.attrs["units"]`), n_steps,
     energy (eV), duplicate_of, matched_known, name, add_status. What does not exist is NaN in floats, `pd.NA` in n_steps
-    and duplicate_of (integers), None in text.
+    and duplicate_of (integers), None in text. Where the campaign asks for a second opinion, its column second_opinion
+    (eV/atom) stands behind the objectives.
     """
     import pandas as pd
 
@@ -60,4 +62,8 @@ def candidates_frame(store: RunStore) -> pd.DataFrame:
             values = {row["candidate_id"]: row["value"] for row in scores if row["objective"] == name}
             frame.insert(position, name, frame["id"].map(values).astype(float))
             position += 1
+    if store.config["search"].get("second_opinion") is not None:
+        frame.attrs["units"][SECOND_OPINION] = "eV/atom"
+        values = {row["candidate_id"]: row["value"] for row in scores if row["objective"] == SECOND_OPINION}
+        frame.insert(position, SECOND_OPINION, frame["id"].map(values).astype(float))
     return frame

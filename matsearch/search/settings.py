@@ -43,6 +43,8 @@ class SearchSettings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
         unique_formula: Keep only the best individual of each reduced formula in the population.
         reject_known: Turn away what matches a known phase or an earlier candidate before it is relaxed.
         energy_floor: eV/atom; a candidate further below the hull is quarantined. None for no floor.
+        second_opinion: A second potential with a hull of its own, such as `chgnet-r2scan`. A quarantined candidate that
+            this one calls metastable is released, and counts as if it lay on the floor. None: none is released.
         show: Whether prompts show parents as `relaxed` or as `proposed`.
         show_scores: Whether prompts show the parents' energies and objectives.
         memory: Most lines of a prompt about earlier crystals of the chemical family: what worked, what failed. 0: none.
@@ -66,6 +68,7 @@ class SearchSettings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
     unique_formula: bool = False
     reject_known: bool = True
     energy_floor: float | None = -0.1
+    second_opinion: str | None = Field(default=None, min_length=1)
     show: Literal["relaxed", "proposed"] = "relaxed"
     show_scores: bool = True
     memory: NonNegativeInt = 6
@@ -82,6 +85,8 @@ class SearchSettings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
     def _consistent(self) -> SearchSettings:
         if self.islands > 1 and self.grouping != "weighted":
             raise ValueError('islands above 1 need grouping = "weighted": their proposals take turns')
+        if self.second_opinion is not None and self.energy_floor is None:
+            raise ValueError("second_opinion needs an energy_floor: it releases what lies below that")
         if self.islands > self.population:
             raise ValueError(f"islands = {self.islands} share a population of {self.population}; give each a member")
         return self
