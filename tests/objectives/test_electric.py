@@ -7,6 +7,7 @@ from pymatgen.core import Lattice, Structure
 from matsearch.objectives import Objective, ObjectiveContext, load_objective
 from matsearch.potential import load_potential
 from matsearch.potential.batch import CrystalBatch
+from matsearch.potential.longrange.latent import LatentPotential, LatentSettings
 from matsearch.potential.longrange.pqeq import Equilibrium, PQEq
 from matsearch.potential.response import shell_response
 from matsearch.records import Rejection, Relaxed
@@ -54,3 +55,21 @@ def test_what_has_no_charges_is_rejected_by_name(monkeypatch: pytest.MonkeyPatch
     assert all(isinstance(one, Rejection) for one in values)
     assert [one.reason for one in values] == ["no_parameters", "no_stable_charges"]
     assert values[0].detail == "PQEq knows no Rf"
+
+
+def test_a_potential_with_charges_of_its_own_is_asked() -> None:
+    settings = LatentSettings(elements=("Cl", "Na"), energy_scale="own", optical_dielectric=2.25, width=0)
+    crystals = [rocksalt(5.64, "Na", "Cl"), rocksalt(4.21, "Mg", "O")]
+    context = ObjectiveContext(LatentPotential.new(settings))
+    charge, other = load_objective("charges", context)(crystals)
+    assert charge == pytest.approx(abs(context.potential.predict([crystals[0].structure])[0].charges[0]))
+    assert other.detail == "untrained knows no Mg, O"
+    assert load_objective("born_charges", context)(crystals)[0] == pytest.approx(1.5 * charge)
+    volume = crystals[0].structure.volume
+    polarizability = load_objective("polarizability", context)(crystals)[0]
+    assert polarizability == pytest.approx(1.25 * volume / (4 * np.pi) / 2)
+    silent = ObjectiveContext(LatentPotential.new(settings.model_copy(update={"optical_dielectric": None})))
+    assert load_objective("polarizability", silent)(crystals)[0].reason == "no_dielectric_constant"
+    # A twin without charges leaves it to PQEq.
+    twin = ObjectiveContext(LatentPotential.new(settings.model_copy(update={"long_range": False})))
+    assert load_objective("charges", twin)(crystals) == pytest.approx([0.9114, 0.4305], abs=2e-4)

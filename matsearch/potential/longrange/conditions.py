@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from matsearch.errors import PotentialError
 from matsearch.potential.batch import BatchPrediction, CrystalBatch, Output, spread
 from matsearch.potential.batched import BatchedPotential
 from matsearch.potential.derivatives import differentiate
@@ -59,7 +60,13 @@ class Conditions:
 
 
 class ChargedPotential(BatchedPotential):
-    """A potential that knows charges, and what they do in a field and at a total charge."""
+    """A potential that knows charges, and what they do in a field and at a total charge.
+
+    Attributes:
+        has_charges: False for one that was made without, as a control.
+    """
+
+    has_charges = True
 
     @abstractmethod
     def output(self, batch: CrystalBatch, conditions: Conditions) -> Output:
@@ -72,6 +79,18 @@ class ChargedPotential(BatchedPotential):
     def forward(self, batch: CrystalBatch) -> Output:
         """Energies and charges of neutral crystals without a field."""
         return self.output(batch, Conditions())
+
+    def charges(self, batch: CrystalBatch) -> tuple[Tensor, dict[int, str]]:
+        """[n_atoms] in e of neutral crystals, and by number of crystal why it has none (its charges are NaN).
+
+        Raises:
+            PotentialError: The potential was made without charges.
+        """
+        with torch.no_grad():
+            found = self.forward(batch).charges
+        if found is None:
+            raise PotentialError(f"{self.name} was made without charges")
+        return found, {}
 
     @torch.inference_mode(False)
     def evaluate_under(self, batch: CrystalBatch, conditions: Conditions) -> BatchPrediction:

@@ -176,6 +176,7 @@ class LatentPotential(ChargedPotential):
         self.elements = frozenset(self.settings.elements)
         self.device = str(device)
         self.periodic = periodic
+        self.has_charges = self.settings.long_range
 
     @classmethod
     def new(cls, settings: LatentSettings, device: torch.device | str = "cpu", seed: int = 0) -> LatentPotential:

@@ -204,6 +204,11 @@ class PQEq(ChargedPotential):
         found = self.equilibrium(batch, conditions)
         return Output(energies=found.energies, charges=found.charges)
 
+    def charges(self, batch: CrystalBatch) -> tuple[Tensor, dict[int, str]]:
+        """[n_atoms] in e of neutral crystals, and by number of crystal why it has none (its charges are NaN)."""
+        found = self.equilibrium(batch)
+        return found.charges, found.failures
+
     def response(self, batch: CrystalBatch, conditions: Conditions | None = None) -> Response:
         """Of the shells at the charges that the crystals have (`matsearch.potential.response.shell_response`)."""
         from matsearch.potential.response import shell_response
