@@ -199,6 +199,11 @@ class LLMSettings(Section):
     options: dict[str, Any] = Field(default_factory=dict)
     prices: Prices | None = None
 
+    @property
+    def title(self) -> str:
+        """The model, or the backend that has but one."""
+        return self.backend if self.model == "default" else self.model
+
 
 class PotentialSettings(Section):
     """`[potential]`: what relaxes and scores."""
@@ -374,17 +379,40 @@ def resolve_config(data: dict[str, Any], source: str, folder: Path | None = None
         raise ConfigError(f"unknown preset {preset!r} in {source}; known presets: {', '.join(PRESETS)}")
     preset_text = resources.files("matsearch").joinpath("presets", f"{preset}.toml").read_text(encoding="utf-8")
     base = tomllib.loads(preset_text)
-    if data.get("task") == "predict":
-        base.setdefault("search", {})["operators"] = {"predict": 1.0}
-    elif data.get("task") == "optimise" and preset == "matsearch":
-        base["search"]["operators"]["optimise"] = 0.3
+    search = base.setdefault("search", {})
+    for who in ("operators", "twins") if "twins" in search else ("operators",):
+        if data.get("task") == "predict":
+            search[who] = {"predict": 1.0}
+        elif data.get("task") == "optimise" and preset == "matsearch":
+            search[who]["optimise"] = 0.3
     merged = _laid_over(_with_llm_list(base), _with_llm_list(data))
     _refuse_unknown_keys(CampaignConfig, merged, [], source)
+    given = data.get("search", {})
+    if isinstance(given, dict) and "twins" not in given and not _asks_embedded_alone(merged):
+        merged["search"] = {**merged["search"], "twins": {}}
     try:
         config = CampaignConfig.model_validate(merged)
     except ValidationError as err:
         raise ConfigError(_first_problem(err, source)) from err
+    config = _with_twins(config)
     return _with_absolute_paths(config, folder) if folder else config
+
+
+def _asks_embedded_alone(data: dict[str, Any]) -> bool:
+    """Whether the model of the package is the only LLM: what was measured of twins was measured beside it alone."""
+    llms = data.get("llm", [])
+    return isinstance(llms, list) and all(
+        isinstance(llm, dict) and llm.get("backend", "embedded") == "embedded" for llm in llms
+    )
+
+
+def _with_twins(config: CampaignConfig) -> CampaignConfig:
+    """What does the `twins` stands among the LLMs, with the weight of the first of them and free of charge."""
+    if not config.search.twins or any(llm.backend == "operators" for llm in config.llm):
+        return config
+    weight = max(llm.weight for llm in config.llm)
+    twin = LLMSettings(backend="operators", weight=weight, prices=Prices(prompt=0, completion=0))
+    return config.model_copy(update={"llm": [*config.llm, twin]})
 
 
 def apply_override(data: dict[str, Any], override: str) -> None:
@@ -440,7 +468,7 @@ def _laid_over(base: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in data.items():
         below = merged.get(key)
-        if key == "operators":
+        if key in ("operators", "twins"):
             merged[key] = value  # weights are one choice, not a table to fill up
         elif key == "llm" and isinstance(below, list) and isinstance(value, list):
             merged[key] = [_laid_over(below[0], one) if isinstance(one, dict) else one for one in value]

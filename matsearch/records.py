@@ -265,6 +265,10 @@ class Failed:
     rejection: Rejection
 
 
+Kind = tuple[str, str, int]
+"""Of a crystal: chemical family, crystal system, number of elements."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parents:
     """What the engine asks for: one proposal.
@@ -278,6 +282,8 @@ class Parents:
         lessons: What is remembered of crystals like the parents.
         failed: What operator `repair` is to correct; None for all others.
         llm: Which of the campaign's LLMs is asked.
+        kind: Chemical family, crystal system and number of elements of the known phases to start from, for operators
+            that do; None for any.
     """
 
     proposal: int
@@ -288,6 +294,7 @@ class Parents:
     lessons: Lessons = Lessons()
     failed: Failed | None = None
     llm: int = 0
+    kind: Kind | None = None
 
     @property
     def ids(self) -> tuple[int, ...]:

@@ -180,3 +180,21 @@ def test_a_value_of_the_wrong_kind_is_one_line(tmp_path, override):
 def test_a_composition_outside_the_elements_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="composition needs F, K, Zn"):
         load_config(write(tmp_path, "[space]\nelements = ['O']\ncomposition = 'KZnF3'"))
+
+
+def test_twins_stand_beside_the_embedded_model_and_beside_others_only_if_asked_for(tmp_path):
+    objectives = '[[objectives]]\nname = "density"\n'
+    path = tmp_path / "campaign.toml"
+
+    def backends(text):
+        path.write_text(f'name = "x"\n{text}\n{objectives}')
+        config = load_config(path)
+        return [llm.backend for llm in config.llm], config.search.twins
+
+    with_model, twins = backends("")
+    assert with_model == ["embedded", "operators"] and twins["analogue"] > 0
+    assert backends('[llm]\nbackend = "openai"\nmodel = "m"') == (["openai"], {})
+    named = backends('[llm]\nbackend = "openai"\nmodel = "m"\n[search]\ntwins = { substitute = 1.0 }')
+    assert named == (["openai", "operators"], {"substitute": 1.0})
+    assert backends("[search]\ntwins = {}") == (["embedded"], {})
+    assert backends('task = "predict"\n[space]\ncomposition = "KZnF3"')[1] == {"predict": 1.0}

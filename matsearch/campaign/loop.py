@@ -121,8 +121,7 @@ class Loop:
         self._fix_reference_point(seeds)
         config = self._parts.config
         target = config.space.composition if config.task == "predict" else None
-        weights = [setting.weight for setting in config.llm]
-        return Engine(config.search, self._parts.goals, seeds, config.seed, target, weights)
+        return Engine(config.search, self._parts.goals, seeds, config.seed, target, self._parts.arms)
 
     def _fix_reference_point(self, seeds: list[Individual]) -> None:
         """State once what hypervolumes of this campaign are measured against, from the seeds that it begins with."""
@@ -264,7 +263,7 @@ class Loop:
                     "parents": json.dumps(parents.ids),
                     "generation": parents.generation,
                     "operator": parents.operator,
-                    "model": self._parts.config.llm[asked.llm].model,
+                    "model": self._parts.config.llm[asked.llm].title,
                 }
                 rejection = entry.rejection
                 if entry.structure is not None:

@@ -105,8 +105,8 @@ class Parts:
             proposer.check(style)
             if style != "operators" and (names := sorted(WITHOUT_TEMPLATE & search.operators.keys())):
                 raise ConfigError(
-                    f"[search] operators {', '.join(names)} are no prompts for an LLM; name them with "
-                    'backend = "operators" alone'
+                    f"[search] operators {', '.join(names)} are no prompts for an LLM; name them under "
+                    '[search.twins], or with backend = "operators" alone'
                 )
         second = None
         if search.second_opinion is not None and HULL in [objective.name for objective in objectives]:
@@ -146,6 +146,19 @@ class Parts:
         digest = hashlib.sha256("\n".join(phases["id"]).encode())
         digest.update(phases["energy_per_atom"].to_numpy().round(6).tobytes())
         return content_hash([self.reference.potential, len(phases), digest.hexdigest()])
+
+    @property
+    def arms(self) -> dict[tuple[str, int], float]:
+        """Weight of each (operator, number of the backend): LLMs are asked for `operators`, the others do `twins`."""
+        search, llms = self.config.search, self.config.llm
+        largest = max(llm.weight for llm in llms)
+        return {
+            (operator, number): weight * llm.weight / largest
+            for number, (llm, backend) in enumerate(zip(llms, self.backends, strict=True))
+            for operator, weight in (
+                search.twins if backend.style == "operators" and search.twins else search.operators
+            ).items()
+        }
 
     def seed_phases(self) -> list[Phase]:
         """The known phases that start the search.

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from matsearch.crystal.representations import Representation
 
-FROM_NOTHING = frozenset({"explore", "ion_exchange", "predict", "random_prototype"})
+FROM_NOTHING = frozenset({"analogue", "explore", "ion_exchange", "predict", "random_prototype"})
 """Operators that need no parents."""
 COMPACT_TASKS = {
     "substitute": "mutate",
@@ -152,7 +152,7 @@ class Proposer:
             shown = [(parents.failed.candidate_id, parents.failed.structure)]
         # With no crystal to start from, something new is asked for.
         operator = parents.operator if shown or parents.operator in FROM_NOTHING else "explore"
-        return request_text("predict" if self.space.composition else operator, shown, self.space)
+        return request_text("predict" if self.space.composition else operator, shown, self.space, parents.kind)
 
     def template_hash(self, style: str, name: str) -> str:
         """Version of the template; empty for what needs none."""

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 
-from matsearch.records import AddStatus, Individual
-from matsearch.search.families import chemical_family
+from matsearch.records import AddStatus, Individual, Kind
+from matsearch.search.families import kind_of
 from matsearch.search.selection import Goal, best_first
 
 F_BLOCK = frozenset("Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr La Ac".split())
-SYSTEMS = ((2, "triclinic"), (15, "monoclinic"), (74, "orthorhombic"), (142, "tetragonal"), (194, "hexagonal"))
 
 
-def cell_of(individual: Individual) -> tuple[str, str, int]:
-    """The kind of a crystal: chemical family, crystal system (trigonal among hexagonal), number of elements."""
+def cell_of(individual: Individual) -> Kind:
+    """The kind of a crystal."""
     from matsearch.crystal.prototype import prototype_label
 
-    symbols = symbols_in(individual)
     number = prototype_label(individual.relaxed).split("_")[2:3]
-    system = next((name for last, name in SYSTEMS if number and int(number[0]) <= last), "cubic") if number else "none"
-    return chemical_family(symbols), system, len(symbols)
+    return kind_of(symbols_in(individual), int(number[0]) if number else None)
 
 
 def symbols_in(individual: Individual) -> frozenset[str]:
@@ -58,7 +55,7 @@ class Archive:
         self._goals = goals
         self._selection = selection
         self._at_most = max(1, int(cap * capacity))
-        self._cells: dict[int, tuple[str, str, int]] = {}
+        self._cells: dict[int, Kind] = {}
         self.members: list[Individual] = []
 
     def add(self, newcomers: Sequence[Individual]) -> list[AddStatus]:
@@ -85,7 +82,7 @@ class Archive:
 
     def _by_depth(self, ranked: Sequence[Individual]) -> Iterator[Individual]:
         """The first of every kind, then the seconds; among equals in depth the better one first."""
-        depths: dict[tuple[str, str, int], int] = {}
+        depths: dict[Kind, int] = {}
         keyed = []
         for place, one in enumerate(ranked):
             cell = self._cells[one.candidate.id]
@@ -96,7 +93,11 @@ class Archive:
 
 
 def draw_parents(
-    members: Sequence[Individual], n: int, n_children: dict[int, int], rng: random.Random
+    members: Sequence[Individual],
+    n: int,
+    n_children: Mapping[int, int],
+    rng: random.Random,
+    favour: Mapping[int, float],
 ) -> tuple[Individual, ...]:
     """So many different parents: the better, and the fewer children it has had, the likelier.
 
@@ -105,10 +106,12 @@ def draw_parents(
         n: Fewer are given where there are fewer.
         n_children: Candidate id to children so far; none where it is missing.
         rng: Decides.
+        favour: Candidate id to a factor of its weight; 1 where it is missing.
     """
     left = list(members)
     weights = [
-        1.0 / ((1.0 + rank / max(1.0, len(members) / 4)) * (1.0 + n_children.get(one.candidate.id, 0)))
+        favour.get(one.candidate.id, 1.0)
+        / ((1.0 + rank / max(1.0, len(members) / 4)) * (1.0 + n_children.get(one.candidate.id, 0)))
         for rank, one in enumerate(left)
     ]
     chosen = []

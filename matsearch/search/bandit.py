@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 Arm = TypeVar("Arm")
 
 PRIOR_COST = 20.0
-"""Units of cost that the prior is worth: after so much of its own, an arm counts by itself as much as by the rest."""
+"""Units of cost that the prior is worth: after so much of its own, an arm counts by itself as much as by its weight."""
 MEMORY = 400.0
 """Units of cost after which what was found counts 1/e: operators that brought much early may have run dry."""
 
@@ -18,14 +18,15 @@ MEMORY = 400.0
 class Bandit(Generic[Arm]):
     """Thompson sampling of rates of finds.
 
-    Finds come at a rate of their own from each arm, as a Poisson process in its cost; the rate has a Gamma prior whose
-    mean is the rate of all arms together. For each choice one rate is drawn from each posterior and the largest,
-    times the arm's weight, is taken: so arms are tried as often as they may yet be the best.
+    Finds come at a rate of their own from each arm, as a Poisson process in its cost. The rate has a Gamma prior whose
+    mean is the arm's weight times what all arms together have found for theirs. For each choice one rate is drawn from
+    each posterior and the arm with the largest is taken: so arms are tried as often as they may yet be the best.
 
     Source: D. J. Russo et al., Found. Trends Mach. Learn. 11, 1 (2018).
 
     Args:
-        weights: Of each arm, above 0: how often it is taken as long as nothing is known.
+        weights: Of each arm, above 0: how much it is believed to find, in proportion to the others; and, as long as
+            nothing has been found, how often it is taken.
     """
 
     def __init__(self, weights: Mapping[Arm, float]) -> None:
@@ -41,14 +42,18 @@ class Bandit(Generic[Arm]):
         if not any(self._finds.values()):
             # With nothing found yet nothing tells the arms apart.
             return rng.choices(arms, weights)[0]
-        mean = sum(self._finds.values()) / max(sum(self._costs.values()), PRIOR_COST)
-        largest = max(weights)
+        return max(arms, key=lambda arm: rng.gammavariate(self._shape(arm), 1.0 / (self._costs[arm] + PRIOR_COST)))
 
-        def drawn(arm: Arm) -> float:
-            rate = rng.gammavariate(self._finds[arm] + mean * PRIOR_COST, 1.0 / (self._costs[arm] + PRIOR_COST))
-            return rate * (self._weights[arm] / largest) ** 0.5
+    def expected(self, arm: Arm) -> float:
+        """Finds that an arm is expected to bring for a unit of cost: the mean of its posterior."""
+        return self._shape(arm) / (self._costs[arm] + PRIOR_COST)
 
-        return max(arms, key=drawn)
+    def _shape(self, arm: Arm) -> float:
+        """Of the Gamma posterior."""
+        by_weight = sum(weight * self._costs[other] for other, weight in self._weights.items())
+        # Before anything is known the weights are taken for the rates themselves.
+        scale = (sum(self._finds.values()) + PRIOR_COST) / (by_weight + PRIOR_COST)
+        return self._finds[arm] + scale * self._weights[arm] * PRIOR_COST
 
     def learn(self, arm: Arm, finds: float, cost: float) -> None:
         """What an arm has brought.

@@ -9,22 +9,30 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from matsearch.records import AddStatus, Failed, Individual, Outcome, Parents, Rejection, Stage
-from matsearch.search.archive import Archive, draw_parents
+from matsearch.records import AddStatus, Failed, Individual, Kind, Outcome, Parents, Rejection, Stage
+from matsearch.search.archive import Archive, cell_of, draw_parents
 from matsearch.search.bandit import Bandit
 from matsearch.search.families import chemical_family
+from matsearch.search.fertility import Fertility
 from matsearch.search.islands import Islands, Pool
 from matsearch.search.memory import NEAR_HULL, Memory, symbols_of
 from matsearch.search.population import Population
 from matsearch.search.selection import Goal
 from matsearch.search.settings import SearchSettings
 
-N_PARENTS = {"explore": 0, "repair": 0, "prototype": 2} | dict.fromkeys(
-    ("substitute", "distort", "vacancy", "wyckoff", "mutate"), 1
-)
+FROM_KNOWN = frozenset({"analogue"})
+"""Operators that start from known phases, of a kind if one is named."""
+N_PARENTS = {
+    "explore": 0,
+    "repair": 0,
+    "analogue": 0,
+    "ion_exchange": 0,
+    "random_prototype": 0,
+    "prototype": 2,
+} | dict.fromkeys(("substitute", "distort", "vacancy", "wyckoff", "mutate"), 1)
 """Parents that an operator takes of its group; those not named take all."""
 PROPOSAL_COST = 0.1
 """What a proposed crystal costs beside its relaxation, in relaxations."""
@@ -38,6 +46,7 @@ class _Asked:
     operator: str
     llm: int
     parents: tuple[int, ...]
+    kinds: frozenset[Kind]
 
 
 class Engine:
@@ -49,7 +58,8 @@ class Engine:
         seeds: Scored known phases: the first population.
         seed: Seed of all choices.
         target: Reduced formula that is looked for; crystals of it come before all others. None: none.
-        llms: Weight of each LLM (or of what stands in its place) that proposals are shared among.
+        arms: Weight of each (operator, number of the LLM or of what stands in its place). None: the operators of the
+            settings, and one LLM.
     """
 
     def __init__(
@@ -59,24 +69,22 @@ class Engine:
         seeds: Sequence[Individual],
         seed: int,
         target: str | None = None,
-        llms: Sequence[float] = (1.0,),
+        arms: Mapping[tuple[str, int], float] | None = None,
     ) -> None:
         self._settings = settings
         self._seed = seed
         self._target = target
-        self._llms = list(llms)
         self._islands = Islands(
             [self._pool(goals) for _ in range(settings.islands)], goals, settings.selection, settings.migration
         )
         self._islands.settle(seeds)
+        self._seeds = list(seeds)
         self._memory = Memory(settings.memory)
-        self._bandit: Bandit[tuple[str, int]] = Bandit(
-            {
-                (operator, llm): weight * share
-                for operator, weight in sorted(settings.operators.items())
-                for llm, share in enumerate(llms)
-            }
-        )
+        weights = arms or {(operator, 0): weight for operator, weight in settings.operators.items()}
+        self._arms = {arm: weights[arm] for arm in sorted(weights) if weights[arm] > 0}
+        self._bandit: Bandit[tuple[str, int]] = Bandit(self._arms)
+        self._fertility = Fertility()
+        self._kinds: dict[int, Kind] = {}
         self._groups: list[tuple[Individual, ...]] = []
         self._waiting: deque[_Asked] = deque()
         self._n_children: Counter[int] = Counter()
@@ -125,13 +133,16 @@ class Engine:
         self.n_asked += 1
         # A stream of its own for each proposal: what one draws does not move the next.
         rng = random.Random(f"{self._seed}/proposal/{proposal}")
-        operator, llm = self._choose_operator(proposal, rng)
+        operator, llm = self._choose_operator(rng)
         group = self._parents(proposal, rng)
         failed = self._memory.take_failed() if operator == "repair" else None
         if operator == "repair" and failed is None:
             operator = "mutate"  # nothing waits for repair
         members = self._members(operator, group, rng)
-        asked = _Asked(proposal, operator, llm, tuple(member.candidate.id for member in members))
+        ids = tuple(member.candidate.id for member in members)
+        kind = self._known_kind(rng) if operator in FROM_KNOWN and settings.grouping == "weighted" else None
+        kinds = frozenset(map(self._kind, members)) if kind is None else frozenset({kind})
+        asked = _Asked(proposal, operator, llm, ids, kinds)
         self._waiting.append(asked)
         return Parents(
             proposal=proposal,
@@ -142,17 +153,15 @@ class Engine:
             lessons=self._memory.recall(self._families(members, failed)),
             failed=failed,
             llm=llm,
+            kind=kind,
         )
 
-    def _choose_operator(self, proposal: int, rng: random.Random) -> tuple[str, int]:
+    def _choose_operator(self, rng: random.Random) -> tuple[str, int]:
         """One of the operators and one of the LLMs: by weight, or by what they have brought."""
         if self._settings.bandit:
             return self._bandit.choose(rng)
-        operators = sorted(self._settings.operators.items())
-        (operator,) = rng.choices([name for name, _ in operators], weights=[weight for _, weight in operators])
-        # A stream of its own: how many LLMs there are changes no other choice.
-        (llm,) = random.Random(f"{self._seed}/llm/{proposal}").choices(range(len(self._llms)), self._llms)
-        return operator, llm
+        (arm,) = rng.choices(list(self._arms), list(self._arms.values()))
+        return arm
 
     def _members(self, operator: str, group: tuple[Individual, ...], rng: random.Random) -> tuple[Individual, ...]:
         """Those that the operator shows: of the proposal's group, or of the best for what is to improve on them."""
@@ -170,6 +179,23 @@ class Engine:
         shown = [member.relaxed for member in members] + ([] if failed is None else [failed.structure])
         return {chemical_family(symbols_of(structure)) for structure in shown} or None
 
+    def _kind(self, individual: Individual) -> Kind:
+        """Looking for symmetry costs a millisecond, so once for each."""
+        number = individual.candidate.id
+        if number not in self._kinds:
+            self._kinds[number] = cell_of(individual)
+        return self._kinds[number]
+
+    def _known_kind(self, rng: random.Random) -> Kind | None:
+        """A kind of known phases, by its share of those that the search began with, and by what it has found."""
+        shares = Counter(self._kind(seed) for seed in self._seeds)
+        if not shares:
+            return None
+        kinds = sorted(shares)
+        drawn = self._fertility.draw(kinds, rng)
+        (kind,) = rng.choices(kinds, [shares[one] * drawn[one] for one in kinds])
+        return kind
+
     def _parents(self, proposal: int, rng: random.Random) -> tuple[Individual, ...]:
         """The group of parents of a proposal.
 
@@ -181,7 +207,9 @@ class Engine:
         if not members:
             return ()
         if grouping == "weighted":
-            return draw_parents(members, size, self._n_children, rng)
+            kinds = {one.candidate.id: self._kind(one) for one in members}
+            drawn = self._fertility.draw(kinds.values(), rng)
+            return draw_parents(members, size, self._n_children, rng, {one: drawn[kind] for one, kind in kinds.items()})
         if self._settings.lag is not None:
             return tuple(rng.sample(members, min(size, len(members))))
         position = proposal % self._settings.proposals_per_generation
@@ -208,7 +236,10 @@ class Engine:
         asked = self._waiting.popleft()
         for outcome in outcomes:
             self._memory.learn(outcome, asked.operator)
-        self._bandit.learn((asked.operator, asked.llm), sum(map(_is_find, outcomes)), sum(map(_cost, outcomes)))
+        finds, cost, arm = sum(map(_is_find, outcomes)), sum(map(_cost, outcomes)), (asked.operator, asked.llm)
+        if arm in self._arms:
+            self._fertility.learn(asked.kinds, finds, cost * self._bandit.expected(arm))
+            self._bandit.learn(arm, finds, cost)
         self._n_children.update(dict.fromkeys(asked.parents, len(outcomes)))
         newcomers = [outcome.result for outcome in outcomes if isinstance(outcome.result, Individual)]
         added = iter(self._islands.add(asked.proposal, newcomers))

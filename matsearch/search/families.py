@@ -1,8 +1,10 @@
-"""Chemical families: what kind of compound a crystal is, by its anion."""
+"""Kinds of crystals: the chemical family, by the anion, the crystal system and the number of elements."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+
+from matsearch.records import Kind
 
 # Elements that can be the anion, by falling electronegativity (Pauling's scale as revised by A. L. Allred,
 # J. Inorg. Nucl. Chem. 17, 215 (1961)), with the family they name. Ge, Sb and the metals come last: intermetallic.
@@ -24,3 +26,20 @@ def chemical_family(symbols: Iterable[str]) -> str:
     """
     present = set(symbols)
     return next((family for symbol, family in ANIONS.items() if symbol in present), INTERMETALLIC)
+
+
+SYSTEMS = ((2, "triclinic"), (15, "monoclinic"), (74, "orthorhombic"), (142, "tetragonal"), (194, "hexagonal"))
+"""Last space group of each crystal system below the cubic one; trigonal is counted as hexagonal."""
+
+
+def kind_of(symbols: Collection[str], space_group: int | None) -> Kind:
+    """The kind of a crystal.
+
+    Args:
+        symbols: Its elements, each once.
+        space_group: Number; None where none was found.
+    """
+    if space_group is None:
+        return chemical_family(symbols), "none", len(symbols)
+    system = next((name for last, name in SYSTEMS if space_group <= last), "cubic")
+    return chemical_family(symbols), system, len(symbols)

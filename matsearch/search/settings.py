@@ -7,13 +7,13 @@ from typing import Literal
 from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 Operator = Literal[
-    "crossover", "distort", "explore", "ion_exchange", "mutate", "optimise", "predict", "prototype", "random_prototype",
-    "repair", "substitute", "vacancy", "wyckoff",
+    "analogue", "crossover", "distort", "explore", "ion_exchange", "mutate", "optimise", "predict", "prototype",
+    "random_prototype", "repair", "substitute", "vacancy", "wyckoff",
 ]  # fmt: skip
 
 
-WITHOUT_TEMPLATE = frozenset({"ion_exchange", "random_prototype"})
-"""Operators that no LLM is asked for: baselines that start from known phases."""
+WITHOUT_TEMPLATE = frozenset({"analogue", "ion_exchange", "random_prototype"})
+"""Operators that no LLM is asked for: they start from known phases."""
 
 
 class SearchSettings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
@@ -25,16 +25,19 @@ class SearchSettings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
         parents_per_prompt: How many parents a crossover prompt shows.
         children_per_prompt: How many crystals a prompt is asked for.
         seeds: How many known phases start the search; as many as `population` if not given.
-        operators: Weight of each operator; each is the name of a prompt template, save `ion_exchange` and
-            `random_prototype`, which start from known phases and which only the backend `operators` knows.
+        operators: Weight of each operator that LLMs are asked for; each is the name of a prompt template, save
+            `analogue`, `ion_exchange` and `random_prototype`, which start from known phases and which only the backend
+            `operators` knows.
+        twins: Weight of each operator that is done beside the LLMs without one. If not given, those of the preset
+            where the embedded model is the only LLM, else none.
         prompts: A folder of prompt templates that go before those of the same name in the package, or `matllmsearch`
             for those of its presets. None: the package's.
         bandit: Whether proposals are shared among (operator, LLM) by the new crystals near the hull that each has
-            found for its cost; else by weight alone.
+            found for its cost, the weights being what is believed of them at first; else by weight alone.
         selection: `pareto` (non-dominated sorting with crowding), `weighted` (one weighted sum of objectives) or
             `lexicographic` (the first objective decides, among equals the second). Constraints go before.
         grouping: How parents come together: `shuffled` or `ranked` through the population within a generation, or
-            `weighted`: drawn, the better and the less used the likelier.
+            `weighted`: drawn, the better, the less used, and the more its kind has found the likelier.
         archive: Whether the population keeps kinds apart (chemical family, crystal system, number of elements), so
             that each keeps its best.
         chemistry_cap: In the archive, the largest share of one chemical system, and of the f-block as a whole.
@@ -57,6 +60,7 @@ class SearchSettings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
     children_per_prompt: PositiveInt = 2
     seeds: PositiveInt | None = None
     operators: dict[Operator, NonNegativeFloat] = Field(default={"crossover": 0.5, "mutate": 0.4, "explore": 0.1})
+    twins: dict[Operator, NonNegativeFloat] = Field(default={})
     prompts: str | None = Field(default=None, min_length=1)
     bandit: bool = False
     selection: Literal["pareto", "weighted", "lexicographic"] = "pareto"

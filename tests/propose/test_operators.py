@@ -11,6 +11,7 @@ from pymatgen.core import Lattice, Structure
 
 from matsearch.crystal.charges import check_charges
 from matsearch.crystal.checks import least_distance, space_group
+from matsearch.crystal.prototype import prototype_label
 from matsearch.propose.operators import OPERATORS, Parent, Pool, Proposal, load_operator, propose, shipped_pool
 from matsearch.propose.operators.base import MAX_FORMULA_UNITS
 from matsearch.propose.operators.crossover import Spliced, mended, nearest_balanced
@@ -23,6 +24,8 @@ from matsearch.propose.operators.substitution import assign, exchanges, pair_wei
 from matsearch.propose.operators.volumes import ELEMENTS, expected_volume, with_elements
 from matsearch.propose.space import Space
 from matsearch.records import Rejection
+from matsearch.reference.known import load_reference
+from matsearch.search.families import kind_of
 
 
 @pytest.fixture(scope="module")
@@ -113,9 +116,36 @@ def test_ion_exchange_of_neutral_crystals_gives_neutral_ones(phases, rng):
 
 def test_elements_outside_the_space_are_exchanged_first(rng):
     space = Space(elements=frozenset({"Ba", "Ti", "O"}))
-    made = propose("substitute", [Parent(perovskite(), "mp-1")], space, rng)
+    pool = Pool(load_reference("chgnet-0.3.0").hiding(["BaTiO3"]))
+    made = propose("substitute", [Parent(perovskite(), "mp-1")], space, rng, pool)
     assert made.structure.composition.reduced_formula == "BaTiO3"
     assert (made.change, made.parents) == ("Ba for Sr", ("mp-1",))
+
+
+def test_what_is_known_already_is_not_made_again(rng):
+    space = Space(elements=frozenset({"Ba", "Ti", "O"}))
+    made = propose("substitute", [Parent(perovskite(), "mp-1")], space, rng)
+    assert isinstance(made, Rejection)
+    predicted = propose("substitute", [Parent(perovskite(), "mp-1")], Space(composition="BaTiO3"), rng)
+    assert predicted.structure.composition.reduced_formula == "BaTiO3"
+
+
+def test_an_element_counts_by_what_is_known_of_it_in_the_structure_type():
+    pool = shipped_pool()
+    rock_salts = prototype_label(rock_salt())
+    assert pool.success(rock_salts, "F", 1) > pool.success(rock_salts, "Xe", 1) > pool.success(rock_salts, "O", 1)
+    assert pool.success(rock_salts, "Xe", 1) == pool.success("no such type", "O", 1)
+
+
+def test_known_phases_to_start_from_are_of_the_kind_asked_for(rng):
+    drawn = shipped_pool().draw_parents(Space(max_atoms=20), rng, 20, ("halide", "cubic", 2))
+    assert len(drawn) == 20
+    for one in drawn:
+        assert kind_of({site.specie.symbol for site in one.structure}, space_group(one.structure)) == (
+            "halide",
+            "cubic",
+            2,
+        )
 
 
 def test_elements_of_a_target_take_the_sites_of_the_same_number(rng):

@@ -90,14 +90,14 @@ def test_rare_earths_count_as_one_chemistry():
 def test_better_members_and_those_with_fewer_children_are_parents_more_often():
     members = [individual(n, ("Na", "Cl"), 0.01 * n, 1.0) for n in range(8)]
     rng = random.Random(1)
-    first = Counter(draw_parents(members, 1, {}, rng)[0].candidate.id for _ in range(2000))
+    first = Counter(draw_parents(members, 1, {}, rng, {})[0].candidate.id for _ in range(2000))
     assert first[0] > first[3] > first[7] > 20
-    tired = Counter(draw_parents(members, 1, {0: 9}, rng)[0].candidate.id for _ in range(2000))
+    tired = Counter(draw_parents(members, 1, {0: 9}, rng, {})[0].candidate.id for _ in range(2000))
     assert tired[0] < first[0] / 3
 
 
 def test_parents_of_one_proposal_differ_and_are_as_many_as_there_are():
     members = [individual(n, ("Na", "Cl"), 0.01 * n, 1.0) for n in range(3)]
     for seed in range(20):
-        chosen = draw_parents(members, 5, {}, random.Random(seed))
+        chosen = draw_parents(members, 5, {}, random.Random(seed), {})
         assert sorted(one.candidate.id for one in chosen) == [0, 1, 2]

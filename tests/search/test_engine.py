@@ -117,7 +117,7 @@ PAIRS = ("NaCl", "MgO1", "FeAl")
 def test_proposals_are_shared_among_llms_by_weight():
     seeds = [individual(n, 0.01 * n) for n in range(4)]
     settings = SearchSettings(generations=100, population=4, operators={"crossover": 1.0}, lag=1)
-    search = Engine(settings, [HULL], seeds, seed=0, llms=[3.0, 1.0])
+    search = Engine(settings, [HULL], seeds, seed=0, arms={("crossover", 0): 3.0, ("crossover", 1): 1.0})
     shares = [parents.llm for parents in told(search, 150)]
     assert 95 < shares.count(0) < 130
 
@@ -126,7 +126,8 @@ def test_a_bandit_gives_proposals_to_the_operator_and_llm_that_find_most():
     settings = SearchSettings(
         generations=200, population=4, operators={"mutate": 0.5, "explore": 0.5}, lag=1, bandit=True
     )
-    search = Engine(settings, [HULL], [individual(0, 0.0)], seed=1, llms=[1.0, 1.0])
+    arms = {(operator, llm): 0.5 for operator in ("mutate", "explore") for llm in (0, 1)}
+    search = Engine(settings, [HULL], [individual(0, 0.0)], seed=1, arms=arms)
 
     def outcomes_of(parents: Parents) -> list[Outcome]:
         is_good = (parents.operator, parents.llm) == ("explore", 1)

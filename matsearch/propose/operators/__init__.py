@@ -46,6 +46,7 @@ __all__ = [
 ]
 
 OPERATORS = {
+    "analogue": "matsearch.propose.operators.substitution:Analogue",
     "crossover": "matsearch.propose.operators.crossover:Crossover",
     "distort": "matsearch.propose.operators.distortion:Distort",
     "explore": "matsearch.propose.operators.explore:Explore",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from matsearch.crystal.text import from_json, to_json
 from matsearch.errors import BackendRequestError
 from matsearch.llm.base import Backend, SamplingOptions
-from matsearch.propose.operators.base import Parent, Proposal
+from matsearch.propose.operators.base import N_TRIES, Parent, Proposal
 from matsearch.propose.space import Space
 from matsearch.records import Completion, Prompt
 
@@ -62,8 +62,10 @@ class OperatorsBackend(Backend):
         parents = [Parent(from_json(json.dumps(one["structure"])), one["id"]) for one in given]
         space = _space(wanted)
         target = () if space.composition is None else (space.composition,)
-        maker = load_operator(operator, _pool(space.hidden.union(target)))
-        made = maker.propose(parents, space, np.random.default_rng(prompt.seed))
+        pool, rng = _pool(space.hidden.union(target)), np.random.default_rng(prompt.seed)
+        if kind := request.get("kind"):
+            parents = pool.draw_parents(space, rng, N_TRIES, tuple(kind))
+        made = load_operator(operator, pool).propose(parents, space, rng)
         text = (
             f"{made.change}; from {', '.join(map(str, made.parents)) or 'nothing'}\n{to_json(made.structure)}"
             if isinstance(made, Proposal)

@@ -112,7 +112,8 @@ class Operator(ABC):
     def propose(self, parents: Sequence[Parent], space: Space, rng: np.random.Generator) -> Proposal | Rejection:
         """A valid crystal within the space, or why there is none: the last of `N_TRIES` reasons.
 
-        One that `check_charges` finds unbalanced is kept only if no attempt was better.
+        What is known already is not made again, save in a prediction. One that `check_charges` finds unbalanced is kept
+        only if no attempt was better.
         """
         sound = [one for one in parents if self.takes_broken or check_structure(one.structure) is None]
         if len(sound) < self.min_parents:
@@ -130,6 +131,8 @@ class Operator(ABC):
             made = Proposal(change.structure, self.name, change.used, change.text, number)
             if (found := check_structure(made.structure) or check_against(made.structure, space)) is not None:
                 refused = found
+            elif space.composition is None and (phase := self.pool.match(made.structure)) is not None:
+                refused = Rejection(Stage.NOVELTY, "known", f"{made.change} gives {phase}")
             elif self.needs_balance and check_charges(made.structure) is not None:
                 unbalanced = unbalanced or made
             else:

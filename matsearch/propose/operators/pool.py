@@ -8,7 +8,9 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 from matsearch.propose.operators.base import Parent, most_atoms, target_counts
+from matsearch.records import Kind
 from matsearch.reference.catalogue import amounts_in
+from matsearch.search.families import kind_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +24,12 @@ MAX_HEIGHT = 0.05
 """eV/atom above the hull, of the phases in a pool."""
 MAX_ATOMS = 40
 """In the primitive cells of the phases in a pool."""
+HIGH = 0.1
+"""eV/atom above the hull: a phase that lies higher is no success."""
+TYPICAL = 0.67
+"""Share of exchanges of likely ions that come to lie near the hull, where nothing is known of the structure type."""
+TYPICAL_PHASES = 2.0
+"""Phases of a structure type that this is worth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +70,10 @@ class Pool:
     def formula(self, phase_id: str) -> str:
         """The reduced formula of a phase of the pool."""
         return self._formulas[phase_id]
+
+    def match(self, structure: Structure) -> str | None:
+        """Id of a known phase, near the hull or not, that is the same crystal; None where there is none."""
+        return self._reference.match(structure)
 
     @cached_property
     def types(self) -> list[Type]:
@@ -127,15 +139,32 @@ class Pool:
         numbers, n_phases = np.unique(self._phases["spacegroup"].to_numpy(), return_counts=True)
         return numbers, n_phases / n_phases.sum()
 
-    def draw_parents(self, space: Space, rng: np.random.Generator, n: int) -> list[Parent]:
+    def success(self, label: str, symbol: str, amount: int) -> float:
+        """Share of the known phases of a structure type with an element in one place that are near the hull.
+
+        Args:
+            label: Of the structure type, see `matsearch.crystal.prototype`.
+            symbol: The element.
+            amount: Its atoms in the reduced formula: its place.
+
+        Returns:
+            Between 0 and 1, drawn towards what is typical where there are few of them.
+        """
+        near, high = self._records.get((label, symbol, amount), (0, 0))
+        return (near + TYPICAL * TYPICAL_PHASES) / (near + high + TYPICAL_PHASES)
+
+    def draw_parents(self, space: Space, rng: np.random.Generator, n: int, kind: Kind | None = None) -> list[Parent]:
         """Phases on or near the hull, in random order, each once; fewer where there are not that many.
 
         With a given composition those of its stoichiometry. Of the elements of the space a phase holds all but one or
-        more, so that an exchange can bring it inside; those that are inside are drawn as well.
+        more, so that an exchange can bring it inside; those that are inside are drawn as well. Of a kind only those
+        that are of it, if there are any.
         """
         if space not in self._drawn_from:
             self._drawn_from[space] = self._parents_for(space)
         ids = self._drawn_from[space]
+        if kind is not None:
+            ids = [one for one in ids if self._kinds[one] == kind] or ids
         chosen = rng.permutation(len(ids))[:n]
         return [Parent(self.structure(ids[index]), ids[index]) for index in chosen.tolist()]
 
@@ -163,6 +192,27 @@ class Pool:
                     grouped.setdefault(one.ratio, []).append(one)
             self._by_size[max_atoms] = grouped
         return self._by_size[max_atoms]
+
+    @cached_property
+    def _records(self) -> dict[tuple[str, str, int], tuple[int, int]]:
+        """Of structure type, element and its atoms in the formula: how many phases lie near the hull, how many high."""
+        found: dict[tuple[str, str, int], tuple[int, int]] = {}
+        table = self._reference.phases
+        table = table[table["n_atoms"] <= MAX_ATOMS]
+        columns = (table[name] for name in ("prototype", "formula", "energy_above_hull"))
+        for label, formula, height in zip(*columns, strict=True):
+            if MAX_HEIGHT < height <= HIGH:
+                continue
+            for symbol, amount in amounts_in(formula).items():
+                near, high = found.get((label, symbol, amount), (0, 0))
+                found[label, symbol, amount] = (near + (height <= MAX_HEIGHT), high + (height > HIGH))
+        return found
+
+    @cached_property
+    def _kinds(self) -> dict[str, Kind]:
+        """Of each phase."""
+        columns = (self._phases[name] for name in ("id", "formula", "spacegroup"))
+        return {one: kind_of(amounts_in(formula), number) for one, formula, number in zip(*columns, strict=True)}
 
     @cached_property
     def _formulas(self) -> dict[str, str]:

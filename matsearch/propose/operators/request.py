@@ -8,18 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 from matsearch.crystal.text import to_json
 from matsearch.propose.space import Space
+from matsearch.records import Kind
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 
-def request_text(operator: str, parents: Sequence[tuple[int, Structure]], space: Space) -> str:
+def request_text(
+    operator: str, parents: Sequence[tuple[int, Structure]], space: Space, kind: Kind | None = None
+) -> str:
     """The prompt.
 
     Args:
         operator: Its name.
         parents: Candidate ids and crystals.
         space: Which crystals are wanted.
+        kind: Of the known phases to start from; None for any.
     """
     shown = [{"id": number, "structure": json.loads(to_json(structure))} for number, structure in parents]
     wanted: dict[str, Any] = {
@@ -33,5 +37,5 @@ def request_text(operator: str, parents: Sequence[tuple[int, Structure]], space:
     wanted |= {"ratio": space.ratio} if space.ratio is not None else {}
     wanted |= {"space_groups": sorted(space.space_groups)} if space.space_groups is not None else {}
     wanted |= {"hidden": sorted(space.hidden)} if space.hidden else {}
-    request = {"operator": operator, "parents": shown, "space": wanted}
+    request = {"operator": operator, "parents": shown, "space": wanted} | ({"kind": kind} if kind else {})
     return json.dumps(request, separators=(",", ":"))

@@ -3,13 +3,16 @@
 Ions are exchanged with the probability that data mining of the ICSD gave (Hautier, Fischer, Ehrlacher, Jain and Ceder,
 Inorg. Chem. 50, 656 (2011); the table of pair weights is pymatgen's, MIT licence). It knows 230 ions, few of them
 anions besides O, S and the halides. For other ions, and in alloys, nearness on Pettifor's Mendeleev numbers decides.
+
+What is known of the structure type counts as well: where phases near the hull have an element in the same place, an
+exchange for it succeeds more often, and where such phases lie high, less often.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -23,6 +26,7 @@ from matsearch.propose.operators.base import (
     symbols_of,
     target_counts,
 )
+from matsearch.propose.operators.compositions import reduced_counts
 from matsearch.propose.operators.oxidation import electronegativity, guess_states, is_balanced, states_of
 from matsearch.propose.operators.volumes import ELEMENTS, with_elements
 from matsearch.records import Rejection
@@ -33,22 +37,28 @@ if TYPE_CHECKING:
 
     from matsearch.propose.space import Space
 
-TWO_AT_ONCE = 0.3
-"""Share of attempts that exchange two elements, where the crystal has two."""
 MENDELEEV_RANGE = 4.0
 """Mendeleev numbers over which the likelihood of an exchange falls to 1/e; neighbours in a group are 1 to 3 apart."""
 
+CONFIDENCE = 4.0
+"""Power of the success rate of an element in a structure type, by which an exchange is weighted."""
+
 Ion = tuple[str, float]
+Experience = Callable[[str, str], float]
+"""Of an element of the crystal and one in its place: a factor of the likelihood of that exchange."""
 
 
 class Substitute(Operator):
     """Exchanges one element, or two, for others by their likelihood; the cell takes the volume of the new ions.
 
-    Elements outside the space are exchanged first. With a given composition, its elements take the sites of those of
-    a parent with the same stoichiometry; a parent that has the composition itself gets two elements swapped.
+    Likely is what often takes the same place in crystals, and what is known to do so in this structure type. Elements
+    outside the space are exchanged first. With a given composition, its elements take the sites of those of a parent
+    with the same stoichiometry; a parent that has the composition itself gets two elements swapped.
     """
 
     name = "substitute"
+    two_at_once = 0.1
+    """Share of attempts that exchange two elements, where the crystal has two; they succeed less often than one."""
 
     def attempt(self, parents: Sequence[Parent], space: Space, rng: np.random.Generator) -> Change | Rejection:
         """One exchange in one of the parents."""
@@ -57,17 +67,25 @@ class Substitute(Operator):
         if space.composition is not None:
             renamed: Mapping[str, str] | Rejection = assign(counts, target_counts(space), rng)
         else:
-            renamed = self._exchange(counts, space, rng)
+            renamed = self._exchange(counts, space, rng, self._experience(parent, counts))
         if isinstance(renamed, Rejection):
             return renamed
         return Change(with_elements(parent.structure, renamed), describe(renamed), (parent.id,))
 
+    def _experience(self, parent: Parent, counts: Mapping[str, int]) -> Experience:
+        """Weight of each element in the place of each element of a parent, from known phases of its structure type."""
+        from matsearch.crystal.prototype import prototype_label
+
+        label = prototype_label(parent.structure)
+        amounts = reduced_counts(counts)
+        return lambda old, new: self.pool.success(label, new, amounts[old]) ** CONFIDENCE
+
     def _exchange(
-        self, counts: Mapping[str, int], space: Space, rng: np.random.Generator
+        self, counts: Mapping[str, int], space: Space, rng: np.random.Generator, experience: Experience
     ) -> Mapping[str, str] | Rejection:
         outside = [symbol for symbol in counts if space.elements is not None and symbol not in space.elements]
         inside = [symbol for symbol in counts if symbol not in outside]
-        n_wanted = 2 if len(counts) > 1 and rng.random() < TWO_AT_ONCE else 1
+        n_wanted = 2 if len(counts) > 1 and rng.random() < self.two_at_once else 1
         n_more = max(0, n_wanted - len(outside))
         chosen = outside + [inside[index] for index in rng.permutation(len(inside))[:n_more].tolist()]
         states = guess_states(counts)
@@ -77,12 +95,17 @@ class Substitute(Operator):
             taken = (counts.keys() - set(chosen)) | set(renamed.values())
             is_last = place == len(chosen) - 1
             if states is None:
-                weights = {new: _closeness(symbol, new) for new in _allowed(space, taken, symbol)}
+                weights = {
+                    new: _closeness(symbol, new) * experience(symbol, new) for new in _allowed(space, taken, symbol)
+                }
                 new = pick(rng, weights)
             else:
                 wanted = states[symbol] + missing / counts[symbol] if is_last else None
                 ions = exchanges((symbol, states[symbol]), _allowed(space, taken, symbol), wanted)
-                name = pick(rng, {f"{other} {state}": weight for (other, state), weight in ions.items()})
+                weights = {
+                    f"{other} {state}": weight * experience(symbol, other) for (other, state), weight in ions.items()
+                }
+                name = pick(rng, weights)
                 new = name.split()[0] if name is not None else None
                 if name is not None:
                     missing += counts[symbol] * (states[symbol] - float(name.split()[1]))
@@ -95,18 +118,28 @@ class Substitute(Operator):
         return renamed
 
 
-class IonExchange(Substitute):
-    """The same with parents drawn from known phases near the hull: a baseline that learns nothing from a search."""
+class Analogue(Substitute):
+    """The same with parents drawn from known phases near the hull, if none are given."""
 
-    name = "ion_exchange"
+    name = "analogue"
     min_parents = 0
 
-    def attempt(self, _parents: Sequence[Parent], space: Space, rng: np.random.Generator) -> Change | Rejection:
+    def attempt(self, parents: Sequence[Parent], space: Space, rng: np.random.Generator) -> Change | Rejection:
         """One exchange in one known phase."""
-        drawn = self.pool.draw_parents(space, rng, 1)
-        if not drawn:
+        parents = parents or self.pool.draw_parents(space, rng, 1)
+        if not parents:
             return refusal("no_parents", "no known phase is near enough to the space")
-        return super().attempt(drawn, space, rng)
+        return super().attempt(parents, space, rng)
+
+
+class IonExchange(Analogue):
+    """The same by the likelihood of the ions alone: the published baseline, which learns nothing from anything."""
+
+    name = "ion_exchange"
+    two_at_once = 0.3
+
+    def _experience(self, _parent: Parent, _counts: Mapping[str, int]) -> Experience:
+        return lambda _old, _new: 1.0
 
 
 def _allowed(space: Space, taken: Collection[str], symbol: str) -> list[str]:
