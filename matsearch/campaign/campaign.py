@@ -183,6 +183,7 @@ class Campaign:
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "status": "new",
             "reference_hash": parts.reference_hash(),
+            "hidden_phases": json.dumps(sorted(_hidden(parts))),
             extra.META: extra.extra_text(extra.read_extra(parts), parts),
         }
         resolved = json.dumps({"config": config, "versions": found}, indent=2)
@@ -206,6 +207,11 @@ class Campaign:
             if parts.reference is not None:
                 store.set_meta("attribution", f"{parts.reference.attribution}{extra.attribution(store)}")
             self.status = Loop(store, parts, ledger, progress, stopping.is_set).run()
+            if hidden := _hidden(parts):
+                rows = store.rows("SELECT DISTINCT matched_known FROM candidates WHERE matched_known IS NOT NULL")
+                found = sorted(hidden & {row["matched_known"] for row in rows})
+                named = f": {', '.join(found[:10])}{', ...' if len(found) > 10 else ''}" if found else ""
+                progress.say(f"of {len(hidden)} hidden phases {len(found)} found again{named}")
         except (Interrupted, KeyboardInterrupt) as stop:
             self.status = "interrupted"
             store.set_meta("status", self.status)
@@ -283,6 +289,11 @@ class Campaign:
             "seeds": len(phases),
             "extra phases": n_extra,
         }
+
+
+def _hidden(parts: Parts) -> frozenset[str]:
+    """Ids of the known phases that the search is not told of."""
+    return frozenset() if parts.reference is None else parts.reference.hidden
 
 
 def _sample_prompt(parts: Parts, phases: Sequence[Phase], operator: str, style: str) -> str:

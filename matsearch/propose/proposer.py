@@ -11,6 +11,7 @@ from matsearch.crystal.checks import check_structure
 from matsearch.crystal.wyckoff import MAX_COUNT, to_compact
 from matsearch.llm.embedded.words import condition_words
 from matsearch.propose import wording
+from matsearch.propose.operators.compositions import allowed_elements, random_formula
 from matsearch.propose.operators.request import request_text
 from matsearch.propose.parse import parse_reply
 from matsearch.propose.shown import Remembered, Shown, example
@@ -111,7 +112,7 @@ class Proposer:
         schema = None if representation is None or representation.schema is None else dict(representation.schema)
         variables = self._variables(shown, failed, parents)
         if is_compact:
-            variables["composition"] = self._cell_to_fill(parents.proposal)
+            variables["composition"] = self._cell_to_fill(name, parents.proposal)
         user = self.templates.render(style, name, variables)
         system = self.templates.system(style, name)
         n_samples, n_crystals = (parents.n_children, 1) if is_compact else (1, parents.n_children)
@@ -232,17 +233,24 @@ class Proposer:
             problem=wording.problem(rejection.reason, detail),
         )
 
-    def _cell_to_fill(self, proposal: int) -> str | None:
-        """The composition sought as that of a primitive cell: a compact model is told how many atoms there are."""
-        if self.space.composition is None:
-            return None
+    def _cell_to_fill(self, name: str, proposal: int) -> str | None:
+        """A composition as that of a primitive cell: a compact model is told how many atoms there are.
+
+        The one that is sought, or where a stoichiometry is sought and there is no parent to vary, one that has it.
+        """
         from pymatgen.core import Composition
 
-        unit = Composition(self.space.composition).element_composition.reduced_composition
+        rng = random.Random(sample_seed(self.seed, proposal, 0))
+        if self.space.composition is not None:
+            formula = self.space.composition
+        elif self.space.ratio is not None and name == "explore":
+            formula = random_formula(self.space.ratio, allowed_elements(self.space), rng)
+        else:
+            return None
+        unit = Composition(formula).element_composition.reduced_composition
         largest = max(unit.values())
         n_most = min((self.space.max_atoms or MAX_COUNT) // unit.num_atoms, MAX_COUNT // largest)
         units = {n: share for n, share in FORMULA_UNITS.items() if n <= n_most} or {1: 1.0}
-        rng = random.Random(sample_seed(self.seed, proposal, 0))
         (n,) = rng.choices(list(units), weights=list(units.values()))
         return (unit * n).formula.replace(" ", "")
 

@@ -1,6 +1,7 @@
 """Phases that are hidden from a search: it is never told of them, and the store says what was found."""
 
 import json
+import re
 
 import pytest
 from scripted_campaign import poscar, reply
@@ -25,7 +26,7 @@ def run(write_campaign, tmp_path, **options):
     return campaign.candidates(), prompts, rows
 
 
-def test_a_hidden_phase_is_relaxed_and_said_to_be_known_at_the_end(write_campaign, tmp_path):
+def test_a_hidden_phase_is_relaxed_and_said_to_be_known_at_the_end(write_campaign, tmp_path, command):
     (tmp_path / "hide.txt").write_text("MgO   # all of its phases\n\nTiO2\n")
     frame, prompts, rows = run(write_campaign, tmp_path, more='[reference]\nhide = "hide.txt"')
     salt = next(row for row in rows if row["stage"] == "scored" and row["matched_known"])
@@ -36,8 +37,10 @@ def test_a_hidden_phase_is_relaxed_and_said_to_be_known_at_the_end(write_campaig
     assert "1.00 MgO" not in prompts and "TiO2 (shares" not in prompts
     with RunStore(tmp_path / "run", writable=False) as store:
         assert store.config["reference"]["hide"] == ["MgO", "TiO2"]
+        assert salt["matched_known"] in json.loads(store.meta["hidden_phases"])
     (tmp_path / "hide.txt").unlink()
-    ms.Campaign.open(tmp_path / "run").run()
+    status, _, err = command("run", tmp_path / "run")
+    assert status == 0 and re.search(rf"of [0-9]+ hidden phases [1-9] found again: .*{salt['matched_known']}", err)
 
 
 def test_what_is_not_hidden_is_turned_away_as_known(write_campaign, tmp_path):

@@ -109,3 +109,9 @@ def test_a_compact_model_is_asked_for_one_to_four_formula_units():
     assert texts == {f"predict {cell} stable child" for cell in ("K1Zn1F3", "K2Zn2F6", "K3Zn3F9", "K4Zn4F12")}
     small = Proposer(Space(composition="KZnF3", max_atoms=12))
     assert len({small.prompts(Parents(k, 1, "predict", (), 1), "compact")[0].user for k in range(60)}) == 2
+
+
+def test_a_compact_model_without_parents_is_asked_for_the_stoichiometry():
+    proposer = Proposer(SpaceSettings(chemical_system="Ca-Ti-O", stoichiometry="ABX3", max_atoms=10).space())
+    texts = {proposer.prompts(Parents(k, 1, "explore", (), 1), "compact")[0].user for k in range(20)}
+    assert texts == {"predict Ca1Ti1O3 stable child", "predict Ca2Ti2O6 stable child"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from math import gcd
 from typing import TYPE_CHECKING
@@ -48,6 +49,16 @@ def random_elements(counts: Mapping[str, int], allowed: Sequence[str], rng: np.r
         if made != counts and is_balanced(made):
             break
     return renamed
+
+
+def random_formula(ratio: Sequence[int], allowed: Sequence[str], rng: random.Random) -> str:
+    """Random elements in a stoichiometry, neutral where a draw is: `CaTiO3` of (1, 1, 3)."""
+    counts: dict[str, int] = {}
+    for _ in range(N_DRAWS):
+        counts = dict(zip(rng.sample(list(allowed), len(ratio)), ratio, strict=True))
+        if is_balanced(counts):
+            break
+    return cell_formula(counts)
 
 
 def _draw(elements: Sequence[str], n: int, rng: np.random.Generator) -> list[str]:
