@@ -195,12 +195,20 @@ class MortalStore(RunStore):
         return super().transaction()
 
 
-def make_parts(search, budget=None, *, seed=0, concurrency=1, chunk=1, seconds=0.0, second=True):
+def make_parts(search, budget=None, *, seed=0, n_llms=1, concurrency=1, chunk=1, seconds=0.0, second=True):
     """Parts of a made-up campaign."""
     data = {
         "name": "made-up",
         "seed": seed,
-        "search": {"generations": 3, "population": 6, "parents_per_prompt": 2, "children_per_prompt": 2, **search},
+        "llm": [{"backend": "embedded"}] * n_llms,
+        "search": {
+            "generations": 3,
+            "population": 6,
+            "parents_per_prompt": 2,
+            "children_per_prompt": 2,
+            "twins": {},
+            **search,
+        },
         "budget": budget or {},
         "relax": {"max_steps": 3},
     }

@@ -83,9 +83,10 @@ def test_a_campaign_killed_anywhere_ends_as_one_that_ran_through_and_loses_nothi
     tmp_path_factory, search, seed, workers, kills
 ):
     through, killed = folders(tmp_path_factory, 2)
-    assert run(through, make_parts(search, seed=seed)) == "finished"
+    assert run(through, make_parts(search, seed=seed, n_llms=2)) == "finished"
     assert_nothing_is_lost(through, ended=True)
-    hurried = [make_parts(search, seed=seed, concurrency=workers, seconds=0.002) for _ in range(len(kills) + 1)]
+    slow = {"concurrency": workers, "seconds": 0.002}
+    hurried = [make_parts(search, seed=seed, n_llms=2, **slow) for _ in range(len(kills) + 1)]
     for commits, parts in zip(kills, hurried, strict=False):
         run(killed, parts, commits=commits)
         assert_nothing_is_lost(killed, ended=False)
@@ -116,13 +117,13 @@ def test_a_budget_of_relaxations_or_proposals_is_kept_to_the_last_and_more_goes_
 
 
 @few
-@given(st.integers(1, 150), st.sampled_from([1, 3]), st.sampled_from([1, 2]), st.sampled_from([None, 2]))
-def test_tokens_beyond_the_budget_are_those_that_were_in_flight(tmp_path_factory, tokens, workers, chunk, lag):
+@given(st.integers(1, 150), st.sampled_from([1, 2]), st.sampled_from([1, 3]), st.sampled_from([1, 2]), st.booleans())
+def test_tokens_beyond_the_budget_are_those_that_were_in_flight(tmp_path_factory, tokens, n_llms, workers, chunk, lags):
     (folder,) = folders(tmp_path_factory, 1)
-    parts = make_parts({"lag": lag}, {"tokens": tokens}, concurrency=workers, chunk=chunk, seconds=0.002)
-    run(folder, parts)
+    search = {"lag": 2 if lags else None}
+    run(folder, make_parts(search, {"tokens": tokens}, n_llms=n_llms, concurrency=workers, chunk=chunk, seconds=0.002))
     spent = TOKENS * len(rows(folder, "SELECT key FROM replies"))
-    assert spent <= tokens + TOKENS * workers * chunk
+    assert spent < tokens + TOKENS * n_llms * workers * chunk
     assert_nothing_is_lost(folder, ended=False)
 
 
