@@ -119,12 +119,11 @@ def _phonons(plan: _Plan, predictions: Iterator[Prediction]) -> Phonons | Reject
     phonopy.produce_force_constants(show_drift=False)
     phonopy.symmetrize_force_constants(show_drift=False)
     phonopy.run_qpoints(get_commensurate_points(phonopy.supercell_matrix))
-    frequencies = np.array(phonopy.get_qpoints_dict()["frequencies"])
+    frequencies = np.array(phonopy.qpoints.frequencies)
     phonopy.run_mesh(MESH, is_gamma_center=True)
-    mesh = phonopy.get_mesh_dict()
     return Phonons(
         _lowest(frequencies),
-        heat_capacity(np.array(mesh["frequencies"]), np.array(mesh["weights"])),
+        heat_capacity(np.array(phonopy.mesh.frequencies), np.array(phonopy.mesh.weights)),
         len(plan.cells[0]),
     )
 
