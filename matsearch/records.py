@@ -154,6 +154,7 @@ class Relaxed:
         initial: The structure as it was proposed.
         potential: Name of the potential.
         max_stress: Largest component in eV/Å^3 of the stress that is left at the end, external pressure included.
+        charges: Of each atom in e, where the potential knows charges.
     """
 
     structure: Structure
@@ -164,6 +165,7 @@ class Relaxed:
     initial: Structure | None = None
     potential: str = ""
     max_stress: float | None = None
+    charges: tuple[float, ...] | None = None
 
     @property
     def energy_per_atom(self) -> float:

@@ -70,9 +70,13 @@ def relaxation_row(key: str, result: Relaxed | Rejection, seconds: float) -> dic
     """A finished relaxation as a row of `relaxations`."""
     if isinstance(result, Rejection):
         return {"key": key, "reason": result.reason, "detail": result.detail, "seconds": seconds}
+    structure = to_json(result.structure)
+    if result.charges is not None:
+        # Beside the atoms that they belong to; `from_json` reads past them.
+        structure = json.dumps(json.loads(structure) | {"charges": result.charges}, separators=(",", ":"))
     return {
         "key": key,
-        "structure": to_json(result.structure),
+        "structure": structure,
         "energy": result.energy,
         "converged": int(result.converged),
         "n_steps": result.n_steps,
@@ -86,6 +90,7 @@ def relaxed_of(row: sqlite3.Row, initial: Structure, potential: str) -> Relaxed 
     """The relaxation of a structure in a row of `relaxations`."""
     if row["structure"] is None:
         return Rejection(Stage.RELAX, row["reason"], row["detail"] or "")
+    charges = json.loads(row["structure"]).get("charges")
     return Relaxed(
         structure=from_json(row["structure"]),
         energy=row["energy"],
@@ -95,6 +100,7 @@ def relaxed_of(row: sqlite3.Row, initial: Structure, potential: str) -> Relaxed 
         max_stress=row["max_stress"],
         initial=initial,
         potential=potential,
+        charges=None if charges is None else tuple(charges),
     )
 
 

@@ -182,8 +182,9 @@ class _Results:
         for path, index, one in held:
             row = _row(path, index, one)
             if self._stream is not None and not isinstance(one, Rejection):
-                moments = next(predictions).magmoms
-                row["magmoms_mu_b"] = None if moments is None else [float(moment) for moment in moments]
+                told = next(predictions)
+                for name, values in (("magmoms_mu_b", told.magmoms), ("charges_e", told.charges)):
+                    row[name] = None if values is None else [float(value) for value in values]
             rows.append(row)
         return rows
 

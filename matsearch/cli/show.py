@@ -103,6 +103,8 @@ def _crystals(store: RunStore, row: sqlite3.Row) -> Iterator[str]:
         return
     relaxed = from_json(relaxation["structure"])
     yield from _block("as relaxed", to_poscar(relaxed))
+    if charges := json.loads(relaxation["structure"]).get("charges"):
+        yield from _block("charges of its atoms, in e", " ".join(f"{charge:+.3f}" for charge in charges))
     end = "converged" if relaxation["converged"] else "not converged"
     yield (
         f"{end} after {relaxation['n_steps']} steps, {relaxation['seconds']:.1f} s; {relaxation['energy']:.4f} eV, "

@@ -280,6 +280,7 @@ class Flight(Generic[Ticket]):
         alone = checks.isolated(pairs, self._batch)
         batch, prediction = self._batch.select(finished), chosen(prediction, self._batch, finished)
         norms = torch.linalg.vector_norm(prediction.forces, dim=1)
+        charges = prediction.charges
         columns = zip(
             finished,
             torch.split(batch.positions.cpu(), list(batch.sizes)),
@@ -288,10 +289,11 @@ class Flight(Generic[Ticket]):
             [float(part.max()) for part in torch.split(norms.cpu(), list(batch.sizes))],
             stress[finished].tolist(),
             self._motion.n_steps[finished].tolist(),
+            [None] * len(finished) if charges is None else torch.split(charges.cpu().double(), list(batch.sizes)),
             strict=True,
         )
         domain = out_of_domain(batch, prediction.energies, self._potential)
-        for (system, positions, cell, energy, max_force, max_stress, n_steps), foreign in zip(
+        for (system, positions, cell, energy, max_force, max_stress, n_steps, of_atoms), foreign in zip(
             columns, domain, strict=True
         ):
             proposed = self._passengers[system].structure
@@ -309,6 +311,7 @@ class Flight(Generic[Ticket]):
                     max_stress=max_stress,
                     initial=proposed.copy(),
                     potential=self._potential.name,
+                    charges=None if of_atoms is None else tuple(of_atoms.tolist()),
                 )
         return outcomes
 

@@ -59,7 +59,7 @@ class FitSettings(BaseModel, frozen=True, extra="forbid"):
     """
 
     epochs: PositiveInt = 200
-    learning_rate: PositiveFloat = 5e-3
+    learning_rate: PositiveFloat = 2e-3
     energy_weight: NonNegativeFloat = 1.0
     weight_decay: NonNegativeFloat = 0.0
     seed: int = 0
@@ -134,7 +134,10 @@ def fit(
         Errors on `held_out`, one for each look at it, the last one at the end.
     """
     model = potential.model.requires_grad_(True)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    # Without AMSGrad a crystal unlike the last hundred can throw the weights far off.
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, amsgrad=True
+    )
     history: list[Errors] = []
     first = 0
     if checkpoint is not None and checkpoint.is_file():

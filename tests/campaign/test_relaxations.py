@@ -1,12 +1,16 @@
 import time
 from concurrent.futures import FIRST_COMPLETED, wait
+from dataclasses import replace
 
 import pytest
-from pymatgen.core import Structure
+from pymatgen.core import Lattice, Structure
 from scripted_campaign import poscar
 
+import matsearch as ms
 from matsearch.campaign.relaxations import Relaxations
+from matsearch.campaign.rows import relaxation_row, relaxed_of
 from matsearch.potential import load_potential
+from matsearch.potential.longrange.latent import LatentPotential, LatentSettings
 from matsearch.records import Rejection, Relaxed
 from matsearch.relaxation.settings import RelaxSettings
 
@@ -98,3 +102,15 @@ def test_what_cannot_be_relaxed_is_a_rejection_and_what_breaks_is_raised(make):
     relaxations.enter("good", salt(4.2))
     with pytest.raises(RuntimeError, match="the device is gone"):
         finish(relaxations)
+
+
+def test_charges_of_relaxed_atoms_are_stored_beside_them() -> None:
+    settings = LatentSettings(elements=("Cl", "Na"), energy_scale="own", width=0)
+    salt = Structure(Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    (relaxed,) = ms.relax([salt], LatentPotential.new(settings), max_steps=1)
+    assert relaxed.charges[0] == -relaxed.charges[1] != 0
+    row = relaxation_row("key", relaxed, 1.0)
+    assert relaxed_of(row, salt, relaxed.potential) == relaxed
+    plain = relaxation_row("key", replace(relaxed, charges=None), 1.0)
+    assert "charges" not in plain["structure"]
+    assert relaxed_of(plain, salt, relaxed.potential).charges is None
