@@ -6,6 +6,7 @@ does not fit into the page is left out, from the least interesting candidate on.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -71,13 +72,12 @@ def _block(store: RunStore, ids: Sequence[int]) -> dict[str, Any]:
     wanted = {(row["proposal_id"], row["sample"]) for row in rows}
     replies = store.rows(
         "SELECT proposal_id, sample, prompt_hash, p.llm, p.template, p.template_hash, "
-        f"{', '.join(REPLY)}, length(text) AS length, substr(text, 1, {MAX_TEXT}) AS text "
-        f"FROM replies JOIN proposals p ON p.id = proposal_id WHERE proposal_id IN ({_listed(proposals)})"
+        f"{', '.join(REPLY)}, text FROM replies JOIN proposals p ON p.id = proposal_id "
+        f"WHERE proposal_id IN ({_listed(proposals)})"
     )
     replies = [row for row in replies if (row["proposal_id"], row["sample"]) in wanted]
     prompts = store.rows(
-        f"SELECT hash, length(system) + length(user) AS length, substr(system, 1, {MAX_TEXT}) AS system, "
-        f"substr(user, 1, {MAX_TEXT}) AS user FROM prompts WHERE hash IN "
+        "SELECT hash, system, user FROM prompts WHERE hash IN "
         f"(SELECT prompt_hash FROM replies WHERE proposal_id IN ({_listed(proposals)}))"
     )
     return {
@@ -89,17 +89,18 @@ def _block(store: RunStore, ids: Sequence[int]) -> dict[str, Any]:
             }
             for row in rows
         },
-        "replies": {
-            f"{row['proposal_id']}/{row['sample']}": {
-                key: plain_text(row[key], MAX_TEXT) if isinstance(row[key], str) else row[key] for key in row.keys()  # noqa: SIM118
-            }
-            for row in replies
-        },
+        "replies": {f"{row['proposal_id']}/{row['sample']}": _reply(row) for row in replies},
         "prompts": {
-            row["hash"]: [plain_text(row["system"], MAX_TEXT), plain_text(row["user"], MAX_TEXT), row["length"]]
+            row["hash"]: [*(plain_text(row[key], MAX_TEXT) for key in ("system", "user")), len(f"{row[1]}{row[2]}")]
             for row in prompts
         },
     }  # fmt: skip
+
+
+def _reply(row: sqlite3.Row) -> dict[str, Any]:
+    """What a reply was, its texts made plain. They are cut here: SQL takes a text to end at its first NUL."""
+    found = {name: plain_text(row[name], MAX_TEXT) if isinstance(row[name], str) else row[name] for name in row.keys()}  # noqa: SIM118
+    return {**found, "length": len(row["text"])}
 
 
 def _listed(numbers: Iterable[int]) -> str:

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -24,6 +25,7 @@ from matsearch.report.frame import candidates_frame
 from matsearch.report.front import front
 from matsearch.report.funnel import funnel, passed
 from matsearch.report.hulls import hulls
+from matsearch.report.judges import judged
 from matsearch.report.packed import pack
 from matsearch.report.progress import progress
 from matsearch.report.spending import spending
@@ -68,12 +70,25 @@ def write_report(store: RunStore) -> Path:
     return page
 
 
-def live_page(store: RunStore, seconds: float) -> str:
-    """The page as it is now, which asks its server for news every so often; nothing is written."""
+@dataclass(frozen=True)
+class LivePage:
+    """What a served page needs to ask for news.
+
+    Attributes:
+        seconds: Between two questions.
+        version: What the run held when the page was made.
+    """
+
+    seconds: float
+    version: str
+
+
+def live_page(store: RunStore, live: LivePage) -> str:
+    """The page as it is now; nothing is written."""
     with _one_moment(store):
         frame = candidates_frame(store)
         content = _content(store, frame, rank(store, frame))
-    return _render(content, live=seconds)
+    return _render(content, live)
 
 
 @contextmanager
@@ -91,6 +106,10 @@ def _content(store: RunStore, frame: pd.DataFrame, ranking: Ranking) -> dict[str
     units = frame.attrs["units"]
     known = hulls(store)
     table = columns(store, frame, ranking, known)
+    shown = dict(units)
+    for judge, heights in judged(store).items():
+        table[name := f"energy_above_hull:{plain(judge, 60)}"] = [heights.get(one) for one in table["id"]]
+        shown[name] = "eV/atom"
     order = order_of_interest(table)
     blocks, block_of = detail_blocks(store, order)
     place = {one: position for position, one in enumerate(order)}
@@ -98,7 +117,7 @@ def _content(store: RunStore, frame: pd.DataFrame, ranking: Ranking) -> dict[str
         "folder": store.run_dir.name,
         "name": plain(config["name"]),
         "potential": plain(config["potential"]["name"], 80),
-        "objectives": [{"name": name, "unit": plain(unit, 40)} for name, unit in units.items()],
+        "objectives": [{"name": name, "unit": plain(unit, 40)} for name, unit in shown.items()],
         "thresholds": {"metastable": METASTABLE, "stable": STABLE, "quarantine": QUARANTINE},
         "columns": table
         | {"place": [place[one] for one in table["id"]], "block": [block_of.get(one) for one in table["id"]]},
@@ -144,7 +163,7 @@ def _content(store: RunStore, frame: pd.DataFrame, ranking: Ranking) -> dict[str
     }
 
 
-def _render(content: dict[str, Any], live: float = 0) -> str:
+def _render(content: dict[str, Any], live: LivePage | None = None) -> str:
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
@@ -154,7 +173,7 @@ def _render(content: dict[str, Any], live: float = 0) -> str:
     # The page may load nothing and run nothing but these scripts: what an LLM wrote is in it.
     hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(one.encode()).digest()).decode()}'" for one in scripts)
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src {hashes}"
-    if live:
+    if live is not None:
         policy += "; connect-src 'self'"
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"plain": plain, "number": number, "percent": percent, "moment": moment}

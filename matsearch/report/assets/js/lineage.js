@@ -59,7 +59,7 @@ function factsOf(row) {
   add("Made by", [row.operator, row.model && `model ${row.model}`, row.generation && `generation ${row.generation}`].filter(Boolean).join(", "));
   const fate = [row.stage, row.reason?.replaceAll("_", " ")].filter(Boolean).join(", ");
   add("Fate", [row.detail ? `${fate}: ${row.detail}` : fate, row.add_status && `(${row.add_status.replaceAll("_", " ")})`].filter(Boolean).join(" "));
-  if (row.n_steps !== null) add("Relaxation", `${row.n_steps} steps, ${row.converged ? "converged" : "not converged"}, largest force ${row.max_force?.toPrecision(2)} eV/Å, ${row.energy?.toFixed(4)} eV`);
+  if (row.n_steps !== null) add("Relaxation", `${row.n_steps} steps, ${row.converged ? "converged" : "not converged"}, largest force ${row.max_force?.toPrecision(2)} eV/Å, ${row.energy?.toFixed(4).replace("-", "−")} eV`);
   return pairs;
 }
 
@@ -161,7 +161,7 @@ function growTree(id) {
   const nodes = [...places].map(([one, [x, y]]) => {
     const row = report.byId.get(one);
     const energy = row[HULL] === null ? row.reason?.replaceAll("_", " ") ?? row.stage : `${written(row[HULL], HULL)} eV/atom`;
-    const node = make("button", { type: "button", class: one === id ? "node here" : "node", "data-id": one, click: () => openCrystal(one) }, ...formulaNodes(row.formula), make("small", {}, `${row.operator} ${one}, ${energy}`));
+    const node = make("button", { type: "button", class: one === id ? "node here" : "node", "data-id": one, click: () => openCrystal(one) }, ...formulaNodes(row.formula), ` (${one})`, make("small", {}, `${energy}, ${row.operator}`));
     node.style.left = `${x}px`;
     node.style.top = `${y}px`;
     return node;
@@ -172,6 +172,8 @@ function growTree(id) {
   $("tree").replaceChildren(box);
   lines.style.width = box.style.width;
   lines.style.height = box.style.height;
+  const [x, y] = places.get(id);
+  $("tree").scrollTo(Math.max(0, x - $("tree").clientWidth / 2 + 100), Math.max(0, y - $("tree").clientHeight / 2 + 40));
   const select = $("ancestor");
   if (![...select.options].some((option) => option.value === String(id))) select.append(ancestorOption(id));
   select.value = String(id);

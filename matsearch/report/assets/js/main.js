@@ -22,8 +22,9 @@ function drawAll() {
   const { front } = report;
   $("figure-front").hidden = $("figure-volume").hidden = !front;
   if (front) {
-    fill($("front-x"), report.objectives.map(({ name }) => [name, name.replaceAll("_", " ")]), $("front-x").value || front.goals[0]);
-    fill($("front-y"), report.objectives.map(({ name }) => [name, name.replaceAll("_", " ")]), $("front-y").value || front.goals[1]);
+    const axes = report.objectives.map(({ name }) => [name, titleOf(name).split(", ")[0]]);
+    fill($("front-x"), axes, $("front-x").value || front.goals[0]);
+    fill($("front-y"), axes, $("front-y").value || front.goals[1]);
     plan("plot-front", drawFront);
     plan("plot-volume", drawVolume);
     const worst = Object.entries(front.reference).map(([name, value]) => `${name.replaceAll("_", " ")} ${written(value, name)} ${unitOf(name)}`);
@@ -108,27 +109,23 @@ function setUpControls() {
 
 /** Ask the server every so often; where there is news, take it in without losing what a person is looking at. */
 function setUpLive() {
-  const seconds = Number(document.querySelector('meta[name="matsearch-live"]')?.content ?? 0);
-  if (!seconds) return;
-  let version = null;
-  setInterval(async () => {
-    try {
-      const now = await (await fetch("state")).text();
-      if (version !== null && now !== version) {
-        const news = new DOMParser().parseFromString(await (await fetch("news")).text(), "text/html");
-        await read(news);
-        for (const part of document.querySelectorAll("[data-live]")) {
-          const other = news.getElementById(part.id);
-          if (other) part.replaceChildren(...other.childNodes);
-        }
-        drawAll();
-      }
-      version = now;
-      document.querySelector(".badge")?.classList.remove("lost");
-    } catch {
-      document.querySelector(".badge")?.classList.add("lost");
+  const asked = document.querySelector('meta[name="matsearch-live"]');
+  if (!asked) return;
+  let { version } = asked.dataset;
+  const look = async () => {
+    const now = await (await fetch("state")).text();
+    if (now === version) return;
+    const news = new DOMParser().parseFromString(await (await fetch("./")).text(), "text/html");
+    await read(news);
+    version = news.querySelector('meta[name="matsearch-live"]').dataset.version;
+    for (const part of document.querySelectorAll("[data-live]")) {
+      const other = news.getElementById(part.id);
+      if (other) part.replaceChildren(...other.childNodes);
     }
-  }, 1000 * seconds);
+    drawAll();
+  };
+  const again = () => setTimeout(() => look().catch(() => {}).finally(again), 1000 * Number(asked.content));
+  again();
 }
 
 async function start() {

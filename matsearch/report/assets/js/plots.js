@@ -115,7 +115,7 @@ function drawFound() {
 
 const titleOf = (name) => {
   const unit = report.objectives.find((one) => one.name === name)?.unit;
-  return `${name === HULL ? "E_hull" : name.replaceAll("_", " ")}${unit ? `, ${unit}` : ""}`.replaceAll("<", "&lt;");
+  return `${isHull(name) ? `E_hull by ${name.slice(HULL.length + 1) || report.potential}` : name.replaceAll("_", " ")}${unit ? `, ${unit}` : ""}`.replaceAll("<", "&lt;");
 };
 
 function drawFront() {
@@ -202,15 +202,13 @@ function drawElements(rows, choose) {
     ...SYMBOLS.map((symbol, index) => {
       const [row, column] = placeOf(index + 1);
       const n = counts.get(symbol) ?? 0;
-      const share = n ? 12 + 88 * Math.sqrt(n / most) : 0;
       const button = make(
         "button",
-        { type: "button", class: share > 62 ? "most" : "", "aria-label": `${symbol}: ${n}`, title: `${symbol}: ${n}`, disabled: n === 0 ? "" : null, click: () => choose(symbol) },
+        { type: "button", "aria-label": `${symbol}: ${n}`, title: `${symbol}: ${n}`, disabled: n === 0 ? "" : null, click: () => choose(symbol) },
         symbol, n ? make("small", {}, n) : null,
       );
       button.style.gridArea = `${row} / ${column}`;
-      if (n) button.style.background = `color-mix(in srgb, var(--accent) ${share.toFixed(0)}%, var(--hover))`;
-      if (n && share <= 62) button.style.color = "var(--ink)";
+      if (n) button.style.setProperty("--share", (0.12 + 0.88 * Math.sqrt(n / most)).toFixed(2));
       return button;
     }),
   );

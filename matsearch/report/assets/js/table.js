@@ -21,7 +21,7 @@ function tableColumns() {
       : [name.replaceAll("_", " "), make("small", {}, unit)],
     cell: (row) => written(row[name], name),
     number: true,
-    wide: !isHull(name),
+    wide: name !== HULL,
   }));
   const text = (key, title, more = {}) => ({ key, title: [title], cell: (row) => make("div", { class: "cut text", title: row[key] ?? "" }, row[key] ?? ""), wide: true, ...more });
   return [
@@ -36,7 +36,7 @@ function tableColumns() {
     text("operator", "Operator"),
     text("model", "Model"),
     { key: "generation", title: ["Gen."], cell: (row) => row.generation, number: true, wide: true },
-    { key: "parents", title: ["Parents"], cell: (row) => row.parents.join(", "), by: (row) => row.parents[0] ?? null, wide: true },
+    { key: "parents", title: ["Parents"], cell: (row) => row.parents.join(", "), by: (row) => row.parents[0] ?? null, nowrap: true, wide: true },
     { key: "id", title: ["Id"], cell: (row) => row.id, number: true, wide: true },
   ].filter((column) => column.key !== "decomposition" || report.rows.some((row) => row.decomposition));
 }
