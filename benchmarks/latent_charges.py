@@ -159,7 +159,7 @@ def batio3(out: Path, epochs: int, network: LocalSettings) -> None:
         potential,
         shown,
         asked,
-        FitSettings(epochs=epochs, energy_weight=0.1, check_every=5),
+        FitSettings(epochs=epochs, learning_rate=4e-3, energy_weight=0.1, check_every=5),
         out / "batio3.pt",
         tell=tell,
     )

@@ -44,9 +44,7 @@ def small() -> LatentPotential:
 
 @pytest.fixture(scope="module")
 def on_chgnet() -> LatentPotential:
-    potential = stirred(LatentSettings(elements=ELEMENTS, energy_scale="mp2020", network=CHGNetSettings(), width=8))
-    potential.model.double()
-    return potential
+    return stirred(LatentSettings(elements=ELEMENTS, energy_scale="mp2020", network=CHGNetSettings(), width=8)).double()
 
 
 class TestLatent(PotentialContract):

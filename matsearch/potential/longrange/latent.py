@@ -22,6 +22,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -188,6 +189,11 @@ class LatentPotential(ChargedPotential):
     def isolated(self) -> LatentPotential:
         """The same model (the same weights) for molecules, each in a box of its own."""
         return LatentPotential(f"{self.name} of molecules", self.model, self.device, periodic=False)
+
+    def double(self) -> LatentPotential:
+        """A copy in double precision, which CHGNet as the network is not in otherwise."""
+        model = deepcopy(self.model).double()
+        return LatentPotential(self.name, model, self.device, periodic=self.periodic)
 
     def output(self, batch: CrystalBatch, conditions: Conditions) -> Output:
         """Energies and charges at total charges; what a field does is `evaluate_under`'s."""
