@@ -38,7 +38,7 @@ def make_large_run(run_dir: Path, n: int = 5000, seeds: int = 40) -> Path:
     )
     meta = {
         "config": json.dumps(config.plain()),
-        "versions": json.dumps({"matsearch": "0.1.0"}),
+        "versions": json.dumps({"matsearch": "0.1.0", "platform": "Linux-6.18.44-x86_64-with-a-long-name-glibc2.36"}),
         "created": "2026-01-01T00:00:00+00:00",
         "status": "finished",
         "objectives": json.dumps(OBJECTIVES),

@@ -1,13 +1,15 @@
-"""The report in a terminal: the best crystals, and where the others stopped."""
+"""The report in a terminal: the best crystals, where the others stopped, what came of each operator, and the cost."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from matsearch.metrics.discovery import summarise
 from matsearch.report.best import Ranking, rank
 from matsearch.report.frame import candidates_frame
 from matsearch.report.funnel import Funnel, funnel, passed
+from matsearch.report.spending import Spending, spending
+from matsearch.report.table import yields
 from matsearch.report.wording import number, percent, plain
 from matsearch.store import RunStore
 
@@ -41,14 +43,47 @@ def text_report(store: RunStore) -> Group:
         better = f"seeds that the goals prefer to the first of these: {ranking.seeds_ahead}; the best is {seed}"
         parts.append(Text(better))
     parts.append(_funnel_table(found))
-    msun = summary["rates"][0]
-    if msun["total"]:
-        interval = f"{percent(msun['low'])} to {percent(msun['high'])}"
-        line = (
-            f"{msun['count']} of {msun['total']} proposed: {msun['definition']} ({percent(msun['rate'])}; {interval})"
-        )
-        parts.append(Text(line))
+    if len(made_by := yields(frame)) > 1:
+        parts.append(_yields_table(made_by))
+    parts += [Text(_rate_line(rate)) for rate in summary["rates"] if rate["of"] == "proposed" and rate["total"]]
+    if summary["counts"]["proposed"]:
+        parts.append(Text(_cost_line(spending(store), summary["counts"]["msun"])))
     return Group(*parts)
+
+
+def _rate_line(rate: dict[str, Any]) -> str:
+    interval = f"{percent(rate['low'])} to {percent(rate['high'])}"
+    return f"{rate['count']} of {rate['total']} proposed: {rate['definition']} ({percent(rate['rate'])}; {interval})"
+
+
+def _cost_line(spent: Spending, n_msun: int) -> str:
+    parts = [
+        f"{spent.replies:,} replies",
+        f"{spent.tokens:,} tokens",
+        *([] if spent.usd is None else [f"{spent.usd:,.4f} USD"]),
+        f"{spent.relaxations:,} relaxations ({spent.seed_relaxations:,} of seeds)",
+        f"{spent.hours:,.2f} h",
+    ]
+    if n_msun:
+        each = (spent.relaxations - spent.seed_relaxations) / n_msun
+        parts.append(f"{each:,.1f} relaxations for each unique, novel and metastable crystal")
+    return f"spent: {', '.join(parts)}"
+
+
+def _yields_table(made_by: list[dict[str, Any]]) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title="By operator and model", title_justify="left", title_style="bold")
+    for name in ("operator", "model"):
+        table.add_column(name, overflow="fold")
+    for name in ("proposed", "scored", "metastable", "new too", "lowest E_hull"):
+        table.add_column(name, justify="right")
+    for one in made_by[:N_BEST]:
+        counts = [str(one[name]) for name in ("proposed", "scored", "metastable", "msun")]
+        names = [escape(plain(one[name], 40)) for name in ("operator", "model")]
+        table.add_row(*names, *counts, number(one["best"], "energy_above_hull"))
+    return table
 
 
 def _best_table(frame: pd.DataFrame, ranking: Ranking, title: str) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 from rich.console import Console
 from small_run import add, rock_salt
@@ -25,6 +26,15 @@ def test_text_report_has_the_best_crystals_and_the_funnel(run_dir):
     assert "bad_poscar 1, missing 1" in text
     assert "3 of 12 proposed" in text
     assert "the best is MgO (mp-1)" in text
+
+
+def test_text_report_has_rates_operators_and_cost(run_dir):
+    with RunStore(run_dir, writable=True) as store, store.transaction():
+        add(store, 20, "scored", operator="explore", structure=rock_salt("Zr", "O"), energy=0.3)
+    text = printed(run_dir, width=100)
+    assert "4 of 13 proposed: scored, E_hull <= 0.1 eV/atom" in text
+    assert re.search(r"explore\s+│ one<b>bold │\s+1 │\s+1 │\s+0 │\s+0 │\s+0.300", text)
+    assert "spent: 2 replies, 1,400 tokens, 9 relaxations (2 of seeds), 0.25 h" in text
 
 
 def test_two_objectives_fit_into_eighty_columns(run_dir):

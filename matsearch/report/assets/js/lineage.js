@@ -59,7 +59,7 @@ function factsOf(row) {
   add("Made by", [row.operator, row.model && `model ${row.model}`, row.generation && `generation ${row.generation}`].filter(Boolean).join(", "));
   const fate = [row.stage, row.reason?.replaceAll("_", " ")].filter(Boolean).join(", ");
   add("Fate", [row.detail ? `${fate}: ${row.detail}` : fate, row.add_status && `(${row.add_status.replaceAll("_", " ")})`].filter(Boolean).join(" "));
-  if (row.n_steps !== null) add("Relaxation", `${row.n_steps} steps, ${row.converged ? "converged" : "not converged"}, largest force ${row.max_force?.toPrecision(2)} eV/Å, ${row.energy?.toFixed(4).replace("-", "−")} eV`);
+  if (row.n_steps !== null) add("Relaxation", `${row.n_steps} steps, ${row.converged ? "converged" : "not converged"}, largest force ${row.max_force?.toFixed(3)} eV/Å, ${row.energy?.toFixed(4).replace("-", "−")} eV`);
   return pairs;
 }
 
