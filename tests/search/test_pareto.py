@@ -31,3 +31,18 @@ def test_each_front_is_dominated_only_by_earlier_fronts(losses):
 
 def test_the_ends_of_a_front_are_infinitely_far_apart():
     assert crowding_distances([(0, 3), (1, 1), (3, 0)]) == [math.inf, 2.0, math.inf]
+
+
+def test_among_equals_the_earlier_comes_first():
+    assert pareto_order([(0.1,), (0.0,), (0.1,), (0.1,), (0.0,)]) == [1, 4, 0, 2, 3]
+    # Equal in one objective, a front is ordered by the others.
+    assert pareto_order([(1, 5, 0), (2, 5, -1), (0, 5, 2), (3, 5, -2)])[:2] == [2, 3]
+
+
+@given(points)
+def test_fronts_are_those_of_the_definition(losses):
+    left, expected = list(range(len(losses))), []
+    while left:
+        expected.append([i for i in left if not any(dominates(losses[j], losses[i]) for j in left)])
+        left = [i for i in left if i not in expected[-1]]
+    assert non_dominated_fronts(losses) == expected
