@@ -15,7 +15,13 @@ from matsearch.potential.local import LocalNetwork
 from matsearch.potential.longrange.conditions import Conditions
 from matsearch.potential.longrange.ewald import COULOMB, ewald_energy, isolated_energy
 from matsearch.potential.longrange.interaction import interaction
-from matsearch.potential.longrange.latent import CHGNetSettings, LatentPotential, LatentSettings, LocalSettings
+from matsearch.potential.longrange.latent import (
+    CHGNetSettings,
+    LatentPotential,
+    LatentSettings,
+    LocalSettings,
+    starting_charges,
+)
 from matsearch.testing.potential import PotentialContract, example_crystals
 
 ELEMENTS = ("Al", "Cl", "Fe", "Li", "Mg", "Na", "O")
@@ -220,3 +226,9 @@ def test_a_twin_without_charges_answers_to_no_field() -> None:
     assert twin.predict(crystals)[0].charges is None
     with pytest.raises(PotentialError, match="without charges"):
         twin.predict_under(crystals, Conditions(field=torch.tensor([0.0, 0.0, 0.1])))
+
+
+def test_charges_start_with_the_sign_of_electronegativity() -> None:
+    lithium, neon, fluorine = starting_charges(("Li", "Ne", "F"))
+    assert lithium == -fluorine > 0.5
+    assert neon == 0

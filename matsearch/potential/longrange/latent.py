@@ -150,10 +150,11 @@ def _backbone(settings: LatentSettings) -> LocalNetwork | CHGNetBackbone:
 
 def starting_charges(elements: Sequence[str]) -> list[float]:
     """Charges of the sign that electronegativity suggests, in e: at zero, energies would have no slope with them."""
-    chi = [Element(symbol).X for symbol in elements]
-    known = [0.0 if math.isnan(value) else value for value in chi]
-    mean = sum(known) / len(known)
-    return [0.5 * (mean - value) for value in known]
+    # Noble gases have none.
+    chi = [Element(symbol).data.get("X") for symbol in elements]
+    known = [float(value) for value in chi if value is not None]
+    mean = sum(known) / len(known) if known else 0.0
+    return [0.0 if value is None else 0.5 * (mean - float(value)) for value in chi]
 
 
 class LatentPotential(ChargedPotential):
