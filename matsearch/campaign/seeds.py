@@ -14,7 +14,7 @@ from matsearch.reference.known import Phase, Reference
 if TYPE_CHECKING:
     import pandas as pd
 
-    from matsearch.config import SpaceSettings
+    from matsearch.propose.settings import SpaceSettings
 
 MAX_HEIGHT = 0.1
 """eV/atom above the hull. Of a phase that was not relaxed this is an upper bound; the campaign relaxes all seeds."""

@@ -5,7 +5,7 @@ import pytest
 from pymatgen.core import Composition, Lattice, Structure
 
 from matsearch.campaign.seeds import choose_seeds, stoichiometry
-from matsearch.config import SpaceSettings
+from matsearch.propose.settings import SpaceSettings
 from matsearch.reference import load_reference
 
 ROWS = [

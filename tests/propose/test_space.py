@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from matsearch.config import SpaceSettings
 from matsearch.propose.operators import propose
 from matsearch.propose.operators.backend import _space
 from matsearch.propose.operators.request import request_text
 from matsearch.propose.proposer import Proposer
+from matsearch.propose.settings import SpaceSettings
 from matsearch.propose.space import Space, anonymous_ratio, describe_groups, group_numbers
 from matsearch.records import Parents, Rejection
 
