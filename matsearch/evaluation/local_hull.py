@@ -2,8 +2,9 @@
 
 Of each asked composition only those known phases count that could compete: by another potential's energies they lie
 within `WINDOW` of the plane that touches its hull there. All of them get a single point as listed; those of which the
-composition would be a mixture are relaxed, until the mixture is one of relaxed phases. What is left is an upper bound
-in two ways: a phase further from that plane, and one that relaxation would bring into the mixture.
+composition would be a mixture are relaxed, until the mixture is one of relaxed phases. What comes out is an upper bound
+in two ways: a phase further from that plane is not seen, nor one that only relaxation would bring into the mixture. The
+latter matters little: with SevenNet-0 a phase as listed gains 4 meV/atom in the median and 14 in one of twenty.
 """
 
 from __future__ import annotations
