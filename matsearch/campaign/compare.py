@@ -10,16 +10,14 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from matsearch.campaign.campaign import Campaign
 from matsearch.config import PRESETS, apply_override, read_toml, resolve_config
 from matsearch.crystal.prototype import prototype_label
 from matsearch.crystal.text import from_json
 from matsearch.errors import ConfigError
 from matsearch.metrics.comparison import cut, found_curve, interval, spent
-from matsearch.metrics.discovery import METASTABLE, verdicts
-from matsearch.metrics.hypervolume import hypervolume
+from matsearch.metrics.discovery import verdicts
+from matsearch.metrics.hypervolume import REFERENCE_POINT, common_reference_point, found_volume
 from matsearch.report.best import goals_of
 from matsearch.report.frame import candidates_frame
 from matsearch.store import RunStore
@@ -27,7 +25,6 @@ from matsearch.store import RunStore
 if TYPE_CHECKING:
     import pandas as pd
 
-HULL = "energy_above_hull"
 WITHOUT_END = 100_000
 """Generations: budgets alone end the runs."""
 MEASURES = ("msun", "sun", "metastable", "unique_prototypes", "memorised", "hypervolume", "relaxations_per_msun")
@@ -151,32 +148,21 @@ def measure(folders: Mapping[tuple[str, int], Path]) -> Comparison:
         folders: Preset and seed to run folder.
     """
     frames: dict[tuple[str, int], pd.DataFrame] = {}
-    goals = []
+    goals, points = [], []
     for key, folder in folders.items():
         with RunStore(folder, writable=False) as store:
             frames[key] = candidates_frame(store)
             goals = goals_of(store)
+            points.append(json.loads(store.meta.get(REFERENCE_POINT, "{}")))
     costs = [spent(frame) for frame in frames.values()]
     proposals, relaxations = min(one[0] for one in costs), min(one[1] for one in costs)
     parts = {key: cut(frame, proposals, relaxations) for key, frame in frames.items()}
-    sought = [goal for goal in goals if goal.direction is not None]
-    sets = {key: _metastable_values(part, [goal.name for goal in sought]) for key, part in parts.items()}
-    reference_point: dict[str, float] = {}
-    if len(sought) > 1:
-        everything = np.concatenate(list(sets.values()))
-        for column, goal in enumerate(sought):
-            values = everything[:, column]
-            if goal.name == HULL:
-                reference_point[goal.name] = METASTABLE
-            elif len(values):
-                reference_point[goal.name] = float(values.max() if goal.direction == "min" else values.min())
+    reference_point = common_reference_point(goals, points) if sum(goal.is_sought for goal in goals) > 1 else {}
     runs = []
     for (preset, seed), part in parts.items():
         table = verdicts(part)
         counts = {name: int(table[name].sum()) for name in table.columns}
-        has_volume = len(reference_point) == len(sought) > 1
-        directions = [goal.better for goal in sought]
-        volume = hypervolume(sets[preset, seed], directions, list(reference_point.values())) if has_volume else None
+        volume = found_volume(part, goals, reference_point) if reference_point else None
         n_proposed, n_relaxed = spent(part)
         ids = part.loc[table.index[table["msun"]], "id"].tolist()
         runs.append(
@@ -221,16 +207,6 @@ def _is_through(campaign: Campaign) -> bool:
         return campaign.status == "finished"
     with RunStore(campaign.run_dir, writable=False) as store:
         return bool(store.config["budget"] == campaign.config.budget.model_dump(mode="json"))
-
-
-def _metastable_values(frame: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
-    """[n, n_names] of the metastable crystals; energies above hull clipped at 0 from below."""
-    table = verdicts(frame)
-    chosen = frame.loc[table.index[table["metastable"]], list(names)].dropna()
-    values = chosen.to_numpy(dtype=float, copy=True).reshape(-1, len(names))
-    if HULL in names:
-        values[:, names.index(HULL)] = np.clip(values[:, names.index(HULL)], 0.0, None)
-    return values
 
 
 def _prototypes(folder: Path, ids: Sequence[int]) -> set[str]:
