@@ -16,7 +16,7 @@ from matsearch.campaign.seeds import choose_seeds
 from matsearch.config import CampaignConfig, composition_elements
 from matsearch.errors import ConfigError, MissingReferenceError
 from matsearch.llm.base import Backend, load_backend
-from matsearch.objectives.base import Objective, ObjectiveContext, load_objective
+from matsearch.objectives.base import Objective, ObjectiveContext, find_objective, load_objective
 from matsearch.objectives.cascade import by_cost
 from matsearch.potential.base import Potential, load_potential
 from matsearch.propose.proposer import Proposer
@@ -77,10 +77,11 @@ class Parts:
         backends = [load_backend(llm.backend, llm.model, llm.options) for llm in config.llm]
         if check_backends:
             _check(backends)
-        if config.relax.pressure_gpa and any(setting.name == HULL for setting in config.objectives):
+        wanted = [setting.name for setting in config.objectives] if config.relax.pressure_gpa else []
+        if on_hull := [name for name in wanted if "hull" in getattr(find_objective(name), "needs", ())]:
             raise ConfigError(
-                f"the hull of known phases is that at zero pressure, so {HULL} says nothing of crystals relaxed at "
-                f"relax.pressure_gpa = {config.relax.pressure_gpa:g}; set it to 0, or name other [[objectives]]"
+                f"the hull of known phases is that at zero pressure, so {on_hull[0]} says nothing of crystals relaxed "
+                f"at relax.pressure_gpa = {config.relax.pressure_gpa:g}; set it to 0, or name other [[objectives]]"
             )
         potential = load_potential(config.potential.name, config.potential.device)
         reference = _reference(potential.name, config)

@@ -6,7 +6,7 @@ import pytest
 
 from matsearch.campaign.parts import Parts
 from matsearch.config import load_config
-from matsearch.errors import MissingReferenceError, MixedHullError
+from matsearch.errors import ConfigError, MissingReferenceError, MixedHullError
 from matsearch.reference.known import shipped_folder
 from matsearch.store import RunStore
 
@@ -69,3 +69,10 @@ def test_a_reference_may_move_but_not_change_while_a_run_goes_on(write_campaign,
     assert status == 0, err
     with RunStore(run_dir, writable=False) as store:
         assert store.config["reference"]["path"] == str(tmp_path / "moved")
+
+
+@pytest.mark.parametrize("name", ["energy_above_hull", "formation_energy", "hull_disagreement"])
+def test_under_pressure_nothing_is_held_against_the_hull(write_campaign, name):
+    path = write_campaign(more=f'[[objectives]]\nname = "{name}"\n')
+    with pytest.raises(ConfigError, match=f"at zero pressure, so {name} says nothing"):
+        Parts.build(load_config(path, ["relax.pressure_gpa=5"]))
