@@ -9,7 +9,7 @@ import warnings
 
 import typer
 
-from matsearch.cli import compare, evaluate, judge, reference, relax, report, run, show
+from matsearch.cli import compare, doctor, evaluate, judge, leaderboard, potential, reference, relax, report, run, show
 from matsearch.errors import MatsearchError
 
 app = typer.Typer(
@@ -26,9 +26,12 @@ app.command("report")(report.report)
 app.command("show")(show.show)
 app.command("compare")(compare.compare)
 app.command("judge")(judge.judge)
+app.command("leaderboard")(leaderboard.leaderboard)
 app.command("relax")(relax.relax)
 app.add_typer(reference.app, name="reference")
 app.command("evaluate")(evaluate.evaluate)
+app.add_typer(potential.app, name="potential")
+app.command("doctor")(doctor.doctor)
 
 
 def _version(wanted: bool) -> None:
