@@ -3,13 +3,13 @@
     python benchmarks/search.py --out runs/search [--seeds 0,1,2] [--relaxations 1000] [--others 300] [--show]
 
 Runs `benchmarks/search.toml` (any crystal of up to 20 atoms, the embedded model, CHGNet 0.3.0) by the presets
-`matsearch` and `matllmsearch-v1` up to `--relaxations`, and by all others and the ablations up to `--others`: two to three
+`matsearch` and `matllmsearch-v1` up to `--relaxations`, by all others and the ablations up to `--others`: two or three
 hours on one core. What was stopped goes on with the same command. `--show` runs nothing and prints what there is.
 
 `matllmsearch-v1` is that system's loop; the embedded model reads compact prompts instead of its text. Every table is
 cut where the first of its runs had used up its proposals or its relaxations, whichever came first. Known seeds do not
 count. MSUN: metastable (0.1 eV/atom above CHGNet's own hull, not below -0.1 where a preset has that floor), unique and
-novel, both judged after relaxation. Means and 95 % Student intervals are over seeds. `matsearch judge RUNS` holds samples
+novel, both judged after relaxation. Means and 95 % Student intervals are over seeds. `matsearch judge RUNS` holds some
 of the finds against other potentials.
 """
 
