@@ -30,8 +30,8 @@ POTENTIALS = {
 }
 FROM_FILE = {"mace": "matsearch.potential.adapters.mace:mace"}
 """Those whose weights are a file of the user: `"mace:PATH"`."""
-MODEL_FILE, OF_FOLDERS = "model.json", "matsearch.potential.longrange.latent:load"
-"""A folder that holds such a file is a potential that was trained, named by its path."""
+MODEL_FILE, OF_FOLDERS = "model.json", "matsearch.potential.folder:load"
+"""A folder that holds such a file is a potential that was trained or corrected, named by its path."""
 WITH_OPTIONS = {"d3": "matsearch.potential.longrange.dispersion:d3"}
 """Those that take options in brackets: `"d3(pbe,bj)"`."""
 
