@@ -6,7 +6,7 @@ import hashlib
 import math
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,6 +107,24 @@ class Catalogue:
                 f"beside it ({self.digest}); build both anew"
             )
         return table
+
+    def is_whole(self) -> bool:
+        """Whether ids and cells are those that the digest was made of.
+
+        Raises:
+            InputError: The file of the cells cannot be read, or belongs to other phases.
+        """
+        lists = [self._geometry[name].combine_chunks() for name in GEOMETRY[1:]]
+        values = [(one.values.to_numpy(), one.offsets.to_numpy()) for one in lists]
+        rows = (
+            {"id": phase_id, "group": group}
+            | {
+                name: flat[starts[row] : starts[row + 1]]
+                for name, (flat, starts) in zip(GEOMETRY[1:], values, strict=True)
+            }
+            for row, (phase_id, group) in enumerate(zip(self.ids, self._geometry["group"].to_pylist(), strict=True))
+        )
+        return _digest(rows) == self.digest
 
     def fingerprint(self, position: int) -> np.ndarray:
         """[12] uint8 of the phase in a row, as listed."""
@@ -289,7 +307,7 @@ def formula_of(structure: Structure) -> str:
         return str(structure.composition.element_composition.reduced_formula)
 
 
-def _digest(rows: list[dict[str, Any]]) -> str:
+def _digest(rows: Iterable[dict[str, Any]]) -> str:
     found = hashlib.sha256()
     for row in rows:
         found.update(row["id"].encode())
