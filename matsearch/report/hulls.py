@@ -95,7 +95,8 @@ def _reference(store: RunStore) -> Reference | str:
     path = config["reference"].get("path")
     try:
         reference = load_reference(config["potential"]["name"], None if path is None else Path(path))
-    except MatsearchError as err:
+        reference = reference.hiding(json.loads(meta.get("hidden_phases", "[]")))
+    except (MatsearchError, ValueError) as err:
         return f"The known phases of this run cannot be read here: {err}"
     extra = [(row["id"], _relaxed(store, row["relaxation_key"])) for row in json.loads(meta.get("extra_phases", "[]"))]
     settled = [

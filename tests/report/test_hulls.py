@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from small_run import add, rock_salt
 
@@ -34,6 +36,17 @@ def test_a_candidate_has_a_decomposition_a_formation_energy_and_its_system(make_
     assert {"Mg", "O", "Mg-O"} == set(found.phases)
     for element in ("Mg", "O"):
         assert min(phase[2] for phase in found.phases[element]) == pytest.approx(0.0, abs=1e-5)
+
+
+def test_phases_that_the_search_did_not_know_are_not_in_its_hull(make_run):
+    left = load_reference("chgnet-0.3.0").hiding(["MgO"])
+    height = left.energy_above_hull("MgO", HEIGHT - load_reference("chgnet-0.3.0").energy_above_hull("MgO", 0.0))
+    meta = {"reference_hash": "h", "hidden_phases": json.dumps(sorted(left.hidden))}
+    with RunStore(run_with(make_run, height=height, **meta), writable=False) as store:
+        found = hulls(store)
+    assert height < -0.5
+    assert "MgO" not in found.decomposition[0]
+    assert not [phase for phase in found.phases.get("Mg-O", []) if phase[1] == "MgO"]
 
 
 def test_other_phases_than_those_of_the_run_show_nothing(make_run):

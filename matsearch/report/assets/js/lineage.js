@@ -79,7 +79,7 @@ function changesOf(row) {
   const rows = [
     line(["Formula"], (one) => make("span", {}, ...formulaNodes(one.formula)), exchanged),
     line(["Space group"], (one) => (one.space_group === null ? "–" : `${one.space_group} (${one.space_group_number})`)),
-    numeric(["Atoms"], "n_atoms", (n) => String(n)),
+    numeric(["Atoms"], "n_atoms", (n) => String(n).replace("-", "−")),
     numeric(["Volume, Å³/atom"], "volume", (v) => v.toFixed(2).replace("-", "−")),
     ...report.objectives.map(({ name, unit }) => numeric([...nameOf(name), `, ${unit}`], name, (value) => written(value, name))),
   ];
@@ -141,7 +141,7 @@ function growTree(id) {
   for (const [one, level] of depth) columns.set(level, [...(columns.get(level) ?? []), one]);
   const levels = [...columns.keys()].sort((a, b) => a - b);
   const tallest = Math.max(...[...columns.values()].map((one) => one.length));
-  const [wide, high] = [218, 66];
+  const [wide, high] = [244, 66];
   const places = new Map();
   levels.forEach((level, column) => {
     const members = columns.get(level);
@@ -151,7 +151,7 @@ function growTree(id) {
     const [x1, y1] = places.get(from);
     const [x2, y2] = places.get(to);
     const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-    path.setAttribute("d", `M${x1 + 166} ${y1 + 26}C${x1 + 195} ${y1 + 26} ${x2 - 28} ${y2 + 26} ${x2} ${y2 + 26}`);
+    path.setAttribute("d", `M${x1 + 192} ${y1 + 26}C${x1 + 220} ${y1 + 26} ${x2 - 28} ${y2 + 26} ${x2} ${y2 + 26}`);
     if (to === id || from === id) path.setAttribute("class", "main");
     return path;
   });
@@ -167,7 +167,7 @@ function growTree(id) {
     return node;
   });
   const box = make("div", { class: "grown" }, lines, nodes);
-  box.style.width = `${levels.length * wide - 50}px`;
+  box.style.width = `${levels.length * wide - 48}px`;
   box.style.height = `${tallest * high}px`;
   $("tree").replaceChildren(box);
   lines.style.width = box.style.width;
@@ -179,6 +179,19 @@ function growTree(id) {
   select.value = String(id);
   const more = children.length > N_CHILDREN ? `; ${N_CHILDREN} of ${children.length} children` : "";
   $("lineage-note").textContent = `Ancestors to the left, children to the right${more}. A click opens a crystal with its prompt, its reply and what changed.`;
+}
+
+/** How many candidates one descends from, as far as the tree shows. */
+function countAncestors(id) {
+  const found = new Set();
+  const waiting = [id];
+  while (waiting.length && found.size < N_ANCESTORS) {
+    for (const parent of report.byId.get(waiting.shift())?.parents ?? []) {
+      if (!found.has(parent)) waiting.push(parent);
+      found.add(parent);
+    }
+  }
+  return found.size;
 }
 
 const ancestorOption = (id) => {

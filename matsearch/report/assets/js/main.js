@@ -44,7 +44,8 @@ function drawAll() {
   if (roots.length) {
     const chosen = Number($("ancestor").value);
     $("ancestor").replaceChildren(...roots.map((row) => ancestorOption(row.id)));
-    growTree(report.byId.has(chosen) && $("ancestor").value && chosen ? chosen : (roots.find((row) => row.parents.length) ?? roots[0]).id);
+    const deepest = roots.map((row) => [countAncestors(row.id), row.id]).sort((a, b) => b[0] - a[0])[0][1];
+    growTree(chosen && report.byId.has(chosen) ? chosen : deepest);
   }
 
   const populations = { best: "scored candidates", new: "metastable, unique and novel ones", all: "all candidates", seeds: "seeds" };

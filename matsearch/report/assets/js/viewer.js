@@ -75,15 +75,15 @@ function drawCrystals() {
 }
 
 function recentre() {
-  for (const side of ["proposed", "relaxed"]) {
-    const viewer = shownCrystals[side] && viewers[side];
-    if (!viewer) continue;
+  const shown = ["proposed", "relaxed"].map((side) => shownCrystals[side] && viewers[side]).filter(Boolean);
+  for (const viewer of shown) {
     viewer.resize();
     viewer.setView([0, 0, 0, 0, 0.24, 0.12, 0.03, 0.96]);
     viewer.zoomTo();
-    viewer.zoom(0.92);
-    viewer.render();
   }
+  // They are linked: what the last one does the other follows.
+  shown.at(-1)?.zoom(1.2);
+  for (const viewer of shown) viewer.render();
 }
 
 function drawLegend(crystal) {
