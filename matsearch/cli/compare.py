@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,9 +54,8 @@ def compare(
     except KeyboardInterrupt as stop:
         typer.echo(f"matsearch: {stop or 'stopped'}; the same command goes on", err=True)
         raise typer.Exit(130) from None
-    console = Console()
     # In a file a table need not be as narrow as a terminal.
-    console.print(_table(found), width=None if console.is_terminal else WIDTH)
+    Console(width=None if sys.stdout.isatty() else WIDTH).print(_table(found))
     typer.echo(
         f"each run cut at {found.proposals} proposals or {found.relaxations} relaxations, whichever first; mean and "
         f"95 % interval over {len(numbers)} seeds; MSUN: metastable, unique, novel"

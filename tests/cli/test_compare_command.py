@@ -36,6 +36,7 @@ def test_presets_are_compared_at_equal_budget_and_run_once(campaign, tmp_path, c
     arguments = ("compare", campaign, "--presets", "ion-exchange,random-prototypes", "--seeds", "0,1")
     status, out, err = command(*arguments, "--run-dir", tmp_path / "runs")
     assert status == 0, err
+    assert any("prototypes" in line and "per MSUN" in line for line in out.splitlines())  # wide enough for a file
     assert "ion-exchange" in out and "random-prototypes" in out and "MSUN" in out
     found = json.loads((tmp_path / "runs" / "comparison.json").read_text())
     assert len(found["runs"]) == 4
