@@ -25,7 +25,7 @@ NOTE = (
     "A line is one search over its seeds: mean ± half of the 95 % Student interval over seeds; of a single run a share "
     "stands with its 95 % Wilson interval in brackets. Numbers compare within a table, never between tables."
 )
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 460, 260, 52, 40, 12, 14
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 460, 260, 52, 40, 12, 30
 N_COLOURS = 8
 
 
