@@ -12,13 +12,14 @@ squares gives it zero), and elements that only come together share what their su
 largest evidence: the squared ratio of the noise to the spread of the shifts under which the data are the most probable
 (both Gaussian; MacKay, Neural Comput. 4, 415 (1992)): next to none for shifts of tens of eV and a noise of tens of meV.
 
-Which references are `old` is the caller's: for labels in r2SCAN those of `chgnet-r2scan` are a better guess for what
-the labels do not show than those of `chgnet-0.3.0`.
+Which references are `old` is the caller's: what labels do not show stays tens of eV wrong where the zero is another.
+The shift of the energies of the elements between the two functionals, where it is known, is a far better start
+(`benchmarks/referencing.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -134,7 +135,11 @@ def refit(counts: np.ndarray, residuals: np.ndarray, old: np.ndarray, symbols: S
 
 
 def refit_potential(
-    potential: Potential, structures: Sequence[Structure], energies: Sequence[float], energy_scale: str
+    potential: Potential,
+    structures: Sequence[Structure],
+    energies: Sequence[float],
+    energy_scale: str,
+    towards: Mapping[str, float] | None = None,
 ) -> tuple[CorrectedPotential, References]:
     """A potential with composition energies that suit labels of another functional or method, and those.
 
@@ -143,6 +148,8 @@ def refit_potential(
         structures: Any number, of elements that it knows.
         energies: Label of each in eV.
         energy_scale: What the labels mean.
+        towards: References in eV/atom that the new ones are shrunk towards, where something better is known than the
+            potential's own; of some elements or all.
 
     Raises:
         PotentialError: The potential declares no composition energies, or was not trained on an element.
@@ -155,13 +162,14 @@ def refit_potential(
         raise PotentialError(f"{potential.name} declares no composition energies (energy_references) to refit")
     if len(structures) != len(energies):
         raise ValueError(f"{len(structures)} structures, but {len(energies)} energies")
-    symbols, old = zip(*potential.energy_references.items(), strict=True)
+    symbols, own = zip(*potential.energy_references.items(), strict=True)
+    old = np.array([(towards or {}).get(symbol, reference) for symbol, reference in zip(symbols, own, strict=True)])
     predicted = potential.energies(structures)
     known = [index for index, one in enumerate(predicted) if not isinstance(one, Rejection)]
     refused = [LeftOut(i, one.detail) for i, one in enumerate(predicted) if isinstance(one, Rejection)]
     counts = composition_counts([structures[index] for index in known], symbols)
-    network = np.array([predicted[index] for index in known], dtype=float) - counts @ np.array(old)
-    found = refit(counts, np.array([energies[index] for index in known]) - network, np.array(old), symbols)
+    network = np.array([predicted[index] for index in known], dtype=float) - counts @ np.array(own)
+    found = refit(counts, np.array([energies[index] for index in known]) - network, old, symbols)
     left_out = [LeftOut(known[one.index], one.reason) for one in found.left_out]
     references = replace(found, left_out=tuple(sorted([*left_out, *refused], key=lambda one: one.index)))
     correction = Correction(base=potential.name, energy_references=references.as_dict(), energy_scale=energy_scale)

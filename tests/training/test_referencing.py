@@ -150,6 +150,13 @@ def test_chgnet_takes_on_the_zero_of_labels(tmp_path):
     assert again.energy_scale == "shifted" and again.name == str(tmp_path / "shifted")
 
 
+def test_references_that_are_better_known_take_the_place_of_the_old_ones():
+    chgnet = load_potential("chgnet-0.3.0", "cpu")
+    potential, _ = refit_potential(chgnet, rocksalts()[:2], chgnet.energies(rocksalts()[:2]), "same", {"U": -79.8})
+    assert potential.energy_references["U"] == pytest.approx(-79.8)
+    assert potential.energy_references["Fe"] == pytest.approx(chgnet.energy_references["Fe"])
+
+
 def test_a_potential_without_composition_energies_is_refused_by_name():
     with pytest.raises(PotentialError, match="pqeq declares no composition energies"):
         refit_potential(load_potential("pqeq", "cpu"), rocksalts(), [0.0] * 12, "shifted")

@@ -42,6 +42,8 @@ def test_what_shows_no_softening_is_named():
         one_datum_scale([np.zeros((2, 3))], [np.zeros((2, 3))])
     with pytest.raises(ValueError, match="units and signs"):
         softening(reference, [-reference[0]])
+    with pytest.raises(ValueError, match=r"explain 0.\d\d .* farther from rest"):
+        one_datum_scale(reference, [reference[0] + 2 * forces(1)])
     with pytest.raises(ValueError, match="n_atoms, 3"):
         softening(reference, [reference[0][:2]])
     with pytest.raises(ValueError, match="finite"):
