@@ -286,6 +286,8 @@ class Parents:
         llm: Which of the campaign's LLMs is asked.
         kind: Chemical family, crystal system and number of elements of the known phases to start from, for operators
             that do; None for any.
+        tried: Reduced formulas of earlier crystals of the run that lie near the parents: of their stoichiometry, or
+            their children. Operators without an LLM that are to change a formula do not make them again.
     """
 
     proposal: int
@@ -297,6 +299,7 @@ class Parents:
     failed: Failed | None = None
     llm: int = 0
     kind: Kind | None = None
+    tried: frozenset[str] = frozenset()
 
     @property
     def ids(self) -> tuple[int, ...]:

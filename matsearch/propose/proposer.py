@@ -153,7 +153,9 @@ class Proposer:
             shown = [(parents.failed.candidate_id, parents.failed.structure)]
         # With no crystal to start from, something new is asked for.
         operator = parents.operator if shown or parents.operator in FROM_NOTHING else "explore"
-        return request_text("predict" if self.space.composition else operator, shown, self.space, parents.kind)
+        return request_text(
+            "predict" if self.space.composition else operator, shown, self.space, parents.kind, parents.tried
+        )
 
     def template_hash(self, style: str, name: str) -> str:
         """Version of the template; empty for what needs none."""

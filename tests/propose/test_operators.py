@@ -130,6 +130,15 @@ def test_what_is_known_already_is_not_made_again(rng):
     assert predicted.structure.composition.reduced_formula == "BaTiO3"
 
 
+def test_a_formula_that_was_tried_is_not_made_again_by_what_changes_formulas(phases, rng):
+    first = [propose("substitute", [one], Space(), np.random.default_rng(2)) for one in phases[:6]]
+    tried = {one.structure.composition.reduced_formula for one in first if isinstance(one, Proposal)}
+    operator = load_operator("substitute")
+    again = [operator.propose([one], Space(), np.random.default_rng(2), tried) for one in phases[:6]]
+    assert not tried & {one.structure.composition.reduced_formula for one in again if isinstance(one, Proposal)}
+    assert len(tried) >= 5 and sum(isinstance(one, Proposal) for one in again) >= 5
+
+
 def test_an_element_counts_by_what_is_known_of_it_in_the_structure_type():
     pool = shipped_pool()
     rock_salts = prototype_label(rock_salt())

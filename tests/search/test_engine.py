@@ -169,3 +169,12 @@ def test_what_cannot_be_is_refused():
         SearchSettings(islands=2)
     with pytest.raises(ValueError, match="share a population of 2"):
         SearchSettings(islands=3, population=2, grouping="weighted")
+
+
+def test_what_was_tried_near_the_parents_is_named():
+    settings = SearchSettings(generations=100, population=1, operators={"mutate": 1.0}, lag=1)
+    search = Engine(settings, [HULL], [individual(0, 0.0, "NaCl")], seed=0)
+    (first, second) = (search.ask()[0], search.ask()[0])
+    assert first.tried == second.tried == frozenset()
+    search.tell([Outcome(7, individual(7, 0.3, "LiF")), Outcome(8, Rejection(Stage.CHECK, "density"))])
+    assert search.ask()[0].tried == frozenset({"LiF"})

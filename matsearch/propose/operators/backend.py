@@ -65,7 +65,7 @@ class OperatorsBackend(Backend):
         pool, rng = _pool(space.hidden.union(target)), np.random.default_rng(prompt.seed)
         if kind := request.get("kind"):
             parents = pool.draw_parents(space, rng, N_TRIES, tuple(kind))
-        made = load_operator(operator, pool).propose(parents, space, rng)
+        made = load_operator(operator, pool).propose(parents, space, rng, frozenset(request.get("tried", ())))
         text = (
             f"{made.change}; from {', '.join(map(str, made.parents)) or 'nothing'}\n{to_json(made.structure)}"
             if isinstance(made, Proposal)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -79,6 +79,7 @@ class Operator(ABC):
         takes_broken: Whether parents may be such as `check_structure` refuses.
         needs_composition: Whether it works only in a space with a given composition.
         needs_balance: Whether the crystals it makes should be neutral where an attempt can bring that about.
+        changes_formula: Whether it is to find other formulas, so that one which was tried is not worth another try.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Operator(ABC):
     takes_broken: bool = False
     needs_composition: bool = False
     needs_balance: bool = True
+    changes_formula: bool = False
 
     def __init__(self, pool: Pool | None = None) -> None:
         self._pool = pool
@@ -109,11 +111,13 @@ class Operator(ABC):
             rng: All randomness comes from here.
         """
 
-    def propose(self, parents: Sequence[Parent], space: Space, rng: np.random.Generator) -> Proposal | Rejection:
+    def propose(
+        self, parents: Sequence[Parent], space: Space, rng: np.random.Generator, tried: Collection[str] = ()
+    ) -> Proposal | Rejection:
         """A valid crystal within the space, or why there is none: the last of `N_TRIES` reasons.
 
-        What is known already is not made again, save in a prediction. One that `check_charges` finds unbalanced is kept
-        only if no attempt was better.
+        What is known already, or was `tried` (reduced formulas), is not made again, save in a prediction. One that
+        `check_charges` finds unbalanced is kept only if no attempt was better.
         """
         sound = [one for one in parents if self.takes_broken or check_structure(one.structure) is None]
         if len(sound) < self.min_parents:
@@ -131,6 +135,8 @@ class Operator(ABC):
             made = Proposal(change.structure, self.name, change.used, change.text, number)
             if (found := check_structure(made.structure) or check_against(made.structure, space)) is not None:
                 refused = found
+            elif self.changes_formula and made.structure.composition.reduced_formula in tried:
+                refused = Rejection(Stage.NOVELTY, "tried", f"{made.change} gives what was tried")
             elif space.composition is None and (phase := self.pool.match(made.structure)) is not None:
                 refused = Rejection(Stage.NOVELTY, "known", f"{made.change} gives {phase}")
             elif self.needs_balance and check_charges(made.structure) is not None:

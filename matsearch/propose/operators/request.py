@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from matsearch.crystal.text import to_json
@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 
 def request_text(
-    operator: str, parents: Sequence[tuple[int, Structure]], space: Space, kind: Kind | None = None
+    operator: str,
+    parents: Sequence[tuple[int, Structure]],
+    space: Space,
+    kind: Kind | None = None,
+    tried: Collection[str] = (),
 ) -> str:
     """The prompt.
 
@@ -24,6 +28,7 @@ def request_text(
         parents: Candidate ids and crystals.
         space: Which crystals are wanted.
         kind: Of the known phases to start from; None for any.
+        tried: Reduced formulas that need not be made again.
     """
     shown = [{"id": number, "structure": json.loads(to_json(structure))} for number, structure in parents]
     wanted: dict[str, Any] = {
@@ -38,4 +43,5 @@ def request_text(
     wanted |= {"space_groups": sorted(space.space_groups)} if space.space_groups is not None else {}
     wanted |= {"hidden": sorted(space.hidden)} if space.hidden else {}
     request = {"operator": operator, "parents": shown, "space": wanted} | ({"kind": kind} if kind else {})
+    request |= {"tried": sorted(tried)} if tried else {}
     return json.dumps(request, separators=(",", ":"))

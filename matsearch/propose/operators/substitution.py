@@ -57,6 +57,7 @@ class Substitute(Operator):
     """
 
     name = "substitute"
+    changes_formula = True
     two_at_once = 0.1
     """Share of attempts that exchange two elements, where the crystal has two; they succeed less often than one."""
 

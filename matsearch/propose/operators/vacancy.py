@@ -48,6 +48,7 @@ class Vacancy(Operator):
     """
 
     name = "vacancy"
+    changes_formula = True
 
     def attempt(self, parents: Sequence[Parent], space: Space, rng: np.random.Generator) -> Change | Rejection:
         """One defect in one of the parents."""
