@@ -189,7 +189,7 @@ class CampaignConfig(Section):
             missing = composition_elements(self.space.composition) - set(self.space.elements)
             if missing:
                 raise ValueError(f"[space] composition needs {', '.join(sorted(missing))}, which elements leaves out")
-        if self.budget.usd is not None and any(llm.prices is None for llm in self.llm):
+        if self.budget.usd is not None and any(llm.prices is None and llm.backend != "operators" for llm in self.llm):
             raise ValueError("[budget] usd needs prices = { prompt = ..., completion = ... } in every [llm]")
         return self
 
@@ -278,11 +278,11 @@ def _asks_embedded_alone(data: dict[str, Any]) -> bool:
 
 
 def _with_twins(config: CampaignConfig) -> CampaignConfig:
-    """What does the `twins` stands among the LLMs, with the weight of the first of them and free of charge."""
+    """What does the `twins` stands among the LLMs, with the weight of the heaviest of them."""
     if not config.search.twins or any(llm.backend == "operators" for llm in config.llm):
         return config
     weight = max(llm.weight for llm in config.llm)
-    twin = LLMSettings(backend="operators", weight=weight, prices=Prices(prompt=0, completion=0))
+    twin = LLMSettings(backend="operators", weight=weight)
     return config.model_copy(update={"llm": [*config.llm, twin]})
 
 
