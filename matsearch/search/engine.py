@@ -146,8 +146,10 @@ class Engine:
             operator = "mutate"  # nothing waits for repair
         members = self._members(operator, group, rng)
         ids = tuple(member.candidate.id for member in members)
-        kind = self._known_kind(rng) if operator in FROM_KNOWN and settings.grouping == "weighted" else None
-        kinds = frozenset(map(self._kind, members)) if kind is None else frozenset({kind})
+        kind, kinds = None, frozenset[Kind]()
+        if settings.grouping == "weighted":  # nothing else asks which kinds are fertile
+            kind = self._known_kind(rng) if operator in FROM_KNOWN else None
+            kinds = frozenset(map(self._kind, members) if kind is None else {kind})
         asked = _Asked(proposal, operator, llm, ids, kinds)
         self._waiting.append(asked)
         return Parents(
