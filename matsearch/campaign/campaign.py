@@ -27,6 +27,7 @@ from matsearch.config import (
     resolve_config,
 )
 from matsearch.errors import BackendError, BackendUnavailableError, ConfigError, MatsearchError, StoreError
+from matsearch.potential.weights import weight_hashes
 from matsearch.report.frame import candidates_frame
 from matsearch.report.page import write_report
 from matsearch.search.engine import N_PARENTS
@@ -176,17 +177,18 @@ class Campaign:
 
     def _first_records(self, parts: Parts) -> tuple[dict[str, str], dict[str, str]]:
         """Meta rows and files that stand before any work starts."""
-        config, found = self.config.plain(), versions()
+        config, found, weights = self.config.plain(), versions(), _weights(parts)
         meta = {
             "config": json.dumps(config),
             "versions": json.dumps(found),
+            "weights": json.dumps(weights),
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "status": "new",
             "reference_hash": parts.reference_hash(),
             "hidden_phases": json.dumps(sorted(_hidden(parts))),
             extra.META: extra.extra_text(extra.read_extra(parts), parts),
         }
-        resolved = json.dumps({"config": config, "versions": found}, indent=2)
+        resolved = json.dumps({"config": config, "versions": found, "weights": weights}, indent=2)
         return meta, {"campaign.toml": self._source, "resolved.json": resolved + "\n"}
 
     def _continue(self, store: RunStore, parts: Parts, progress: Progress, stopping: threading.Event) -> None:
@@ -294,6 +296,12 @@ class Campaign:
 def _hidden(parts: Parts) -> frozenset[str]:
     """Ids of the known phases that the search is not told of."""
     return frozenset() if parts.reference is None else parts.reference.hidden
+
+
+def _weights(parts: Parts) -> dict[str, dict[str, str]]:
+    """Potential to its files of weights to their SHA-256; those without such files are left out."""
+    asked = [parts.potential, *([] if parts.second_opinion is None else [parts.second_opinion.potential])]
+    return {one.name: hashes for one in asked if (hashes := weight_hashes(one))}
 
 
 def _sample_prompt(parts: Parts, phases: Sequence[Phase], operator: str, style: str) -> str:

@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import partial
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,7 @@ class Potential(ABC):
         is_term: Whether its energy is a term that others lack (dispersion, electrostatics) and no whole energy.
         needs_refit: Of a term: why it adds only to a potential that was fitted beside it; None where it adds to any.
         fitted_beside: Names of the terms that were taken out of the labels that it was trained on.
+        weight_files: What it read its weights from; their hashes stand in a campaign's provenance.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Potential(ABC):
     is_term: bool = False
     needs_refit: str | None = None
     fitted_beside: frozenset[str] = frozenset()
+    weight_files: tuple[Traversable, ...] = ()
 
     @abstractmethod
     def predict(self, structures: Sequence[Structure]) -> list[Prediction]:

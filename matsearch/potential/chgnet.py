@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from importlib.resources import as_file, files
+from importlib.resources.abc import Traversable
 
 import numpy as np
 import torch
@@ -48,12 +49,22 @@ CHECKPOINTS = {
 
 def chgnet_030(device: str = "auto") -> CHGNet:
     """CHGNet 0.3.0: PBE/PBE+U energies that hold the Materials Project 2020 corrections; never correct them again."""
-    return CHGNet("chgnet-0.3.0", "mp2020", checkpoint("0.3.0"), torch_device(device))
+    return _shipped("chgnet-0.3.0", "mp2020", "0.3.0", device)
 
 
 def chgnet_r2scan(device: str = "auto") -> CHGNet:
     """CHGNet fine-tuned to r2SCAN. Its surface has holes under compression: rescore relaxed cells, do not search."""
-    return CHGNet("chgnet-r2scan", "r2scan", checkpoint("r2scan"), torch_device(device))
+    return _shipped("chgnet-r2scan", "r2scan", "r2scan", device)
+
+
+def _shipped(name: str, energy_scale: str, version: str, device: str) -> CHGNet:
+    made = CHGNet(name, energy_scale, checkpoint(version), torch_device(device))
+    made.weight_files = (_file(version),)
+    return made
+
+
+def _file(version: str) -> Traversable:
+    return files("chgnet").joinpath("pretrained", CHECKPOINTS[version])
 
 
 class CHGNet(BatchedPotential):
@@ -282,7 +293,7 @@ def _trained_elements(references: np.ndarray) -> frozenset[str]:
 @torch.inference_mode(False)  # they are kept, and serve later calls that are not in that mode
 def checkpoint(version: str) -> dict[str, Tensor]:
     """The weights of a version, by the names of the `chgnet` package."""
-    with as_file(files("chgnet") / "pretrained" / CHECKPOINTS[version]) as path:
+    with as_file(_file(version)) as path:
         state = torch.load(path, map_location="cpu", weights_only=True)
     weights: dict[str, Tensor] = state["model"]["state_dict"]
     return weights

@@ -35,4 +35,5 @@ def load(folder: str, device: str = "auto") -> Potential:
     if kind not in KINDS:
         raise PotentialError(f"{path} is of a potential {kind!r}; expected one of {', '.join(sorted(KINDS))}")
     potential: Potential = import_path("potential", KINDS[kind])(folder, device)
+    potential.weight_files = potential.weight_files or (path, *sorted(path.parent.glob("*.safetensors")))
     return potential

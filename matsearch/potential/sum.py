@@ -45,6 +45,7 @@ class PotentialSum(BatchedPotential):
         self.batch_atoms = min(part.batch_atoms for part in self.parts)
         self.is_term = all(part.is_term for part in self.parts)
         self.energy_references = self._references()
+        self.weight_files = tuple(file for part in self.parts for file in part.weight_files)
         own = [part.not_finite for part in self.parts if part.not_finite != Potential.not_finite]
         self.not_finite = "; ".join(own) or Potential.not_finite
 

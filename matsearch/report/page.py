@@ -154,6 +154,7 @@ def _content(store: RunStore, frame: pd.DataFrame, ranking: Ranking) -> dict[str
         "hulls_why_not": known.why_not,
         "spent": spending(store),
         "versions": json.loads(meta.get("versions", "{}")),
+        "weights": json.loads(meta.get("weights", "{}")),
         "reference_hash": meta.get("reference_hash", ""),
         "sources": provenance(store),
         "attribution": meta.get("attribution", ATTRIBUTION),

@@ -1,12 +1,15 @@
 """The known phases that a campaign stands on: the shipped ones, or those of a folder that it names."""
 
+import json
 import shutil
 
 import pytest
 
+import matsearch as ms
 from matsearch.campaign.parts import Parts
 from matsearch.config import load_config
 from matsearch.errors import ConfigError, MissingReferenceError, MixedHullError
+from matsearch.potential.weights import weight_hashes
 from matsearch.reference.known import shipped_folder
 from matsearch.store import RunStore
 
@@ -76,3 +79,13 @@ def test_under_pressure_nothing_is_held_against_the_hull(write_campaign, name):
     path = write_campaign(more=f'[[objectives]]\nname = "{name}"\n')
     with pytest.raises(ConfigError, match=f"at zero pressure, so {name} says nothing"):
         Parts.build(load_config(path, ["relax.pressure_gpa=5"]))
+
+
+def test_what_weights_a_run_computes_with_stands_in_its_folder(write_campaign, tmp_path):
+    path = write_campaign(search='generations = 1\nseeds = 1\nsecond_opinion = "chgnet-r2scan"')
+    campaign = ms.Campaign.from_toml(path, run_dir=tmp_path / "run")
+    meta, written = campaign._first_records(parts := Parts.build(campaign.config))
+    used = (parts.potential, parts.second_opinion.potential)
+    expected = {one.name: weight_hashes(one) for one in used}
+    assert set(expected) == {"chgnet-0.3.0", "chgnet-r2scan"} and all(expected.values())
+    assert json.loads(meta["weights"]) == json.loads(written["resolved.json"])["weights"] == expected

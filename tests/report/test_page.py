@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import os
 import re
 from html.parser import HTMLParser
@@ -230,6 +231,12 @@ def test_configuration_and_attribution_are_on_the_page(make_run):
     assert "chgnet 0.4.2" in text
     shown = re.search(r"<pre tabindex=.0.>(.*?)</pre>", text, re.DOTALL)[1]
     assert "one&lt;b&gt;bold" in shown
+
+
+def test_hashes_of_the_weights_are_on_the_page(make_run):
+    hash_ = "0123456789abcdef" * 4
+    text = report_of(make_run(weights=json.dumps({"chgnet-0.3.0": {"<i>.tar": hash_}})))
+    assert f"&lt;i&gt;.tar of chgnet-0.3.0: SHA-256 {hash_}" in text
 
 
 def test_the_materials_project_is_named_where_the_store_names_no_source(run_dir):

@@ -65,7 +65,9 @@ def mace(path: str, device: str = "auto", *, energy_scale: str = "pbe-raw", head
     Raises:
         PotentialError: There is no such file or device, it holds no MACE energy model, or several heads and none named.
     """
-    return MACE(f"mace:{path}", energy_scale, _load(path, torch_device(device)), head)
+    made = MACE(f"mace:{path}", energy_scale, _load(path, torch_device(device)), head)
+    made.weight_files = (Path(path).expanduser(),)
+    return made
 
 
 class MACE(BatchedPotential):

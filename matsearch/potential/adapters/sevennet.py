@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ try:
     with torchscript_silenced():
         import sevenn._keys as key
         from sevenn.nn.sequential import AtomGraphSequential
-        from sevenn.util import load_checkpoint
+        from sevenn.util import load_checkpoint, pretrained_name_to_path
 except ModuleNotFoundError as err:
     raise PotentialError(
         f"SevenNet needs the package sevenn (no module {err.name!r}): pip install 'matsearch[sevennet]', in an "
@@ -41,7 +42,9 @@ def sevennet_0(device: str = "auto") -> SevenNet:
     The model card names MPtrj, not which of its energies; on oxides, halides and sulfides these come out above
     CHGNet's (`mp2020`) by the Materials Project 2020 corrections, and a test holds that.
     """
-    return SevenNet("sevennet-0", "pbe-raw", _load(str(torch_device(device))))
+    made = SevenNet("sevennet-0", "pbe-raw", _load(str(torch_device(device))))
+    made.weight_files = (Path(pretrained_name_to_path(CHECKPOINT)),)
+    return made
 
 
 class SevenNet(BatchedPotential):
