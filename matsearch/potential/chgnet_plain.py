@@ -45,18 +45,19 @@ class CHGNetBackbone(nn.Module):
         if wave is None and not (references.requires_grad and torch.is_grad_enabled()):
             energies, _, features = self._fast_network(device)(batch)
         else:
-            network = PlainNetwork(self._by_name(), device, references.dtype, attached=True)
+            network = PlainNetwork(self.by_name(), device, references.dtype, attached=True)
             energies, features = network.atoms(batch, wave)
         return features.double(), energies.double() + references.double().index_select(0, batch.numbers - 1)
 
-    def _by_name(self) -> dict[str, Tensor]:
+    def by_name(self) -> dict[str, Tensor]:
+        """The weights by the names of the `chgnet` package."""
         return {name.replace(":", "."): weight for name, weight in self.weights.items()}
 
     def _fast_network(self, device: torch.device) -> Network:
         """The layout of the weights as they are now."""
         versions = tuple(weight._version for weight in self.weights.values())
         if self._fast is None or self._fast[0] != versions:
-            weights = self._by_name()
+            weights = self.by_name()
             dtype = weights["composition_model.fc.weight"].dtype
             self._fast = versions, Network(weights, device, dtype)
         return self._fast[1]
@@ -89,9 +90,18 @@ class PlainNetwork(Network):
     Directed bonds stand at their centre, angles at their vertex, a pair and its features at its first atom.
     """
 
-    def atoms(self, batch: CrystalBatch, wave: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """[n_atoms] energies without the composition's, in eV, and [n_atoms, 64] features."""
-        graph = crystal_graph(batch, BOND_CUTOFF, SHORT_CUTOFF)
+    def atoms(
+        self, batch: CrystalBatch, wave: Tensor | None = None, graph: CrystalGraph | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """[n_atoms] energies without the composition's, in eV, and [n_atoms, 64] features.
+
+        Args:
+            batch: The crystals.
+            wave: Of `matsearch.potential.wave`.
+            graph: Of the crystals, where it is known.
+        """
+        if graph is None:
+            graph = crystal_graph(batch, BOND_CUTOFF, SHORT_CUTOFF)
         n_short, pairs = graph.n_short, graph.pairs
         vectors = pairs.vectors(batch.positions, batch.cells)
         if wave is not None:
@@ -137,6 +147,10 @@ class PlainNetwork(Network):
         for weights, bias in hidden:
             atoms = F.silu(atoms @ weights + bias)
         return (atoms @ last[0])[:, 0] + last[1], features
+
+    def moments(self, features: Tensor) -> Tensor:
+        """[n_atoms] magnitudes of the magnetic moments in μB, from features."""
+        return ((features @ self._moment[0])[:, 0] + self._moment[1]).abs()
 
     def _plain_basis(
         self, graph: CrystalGraph, sides: Sequence[Taken], vectors: Tensor, lengths: Tensor, wave: Tensor | None

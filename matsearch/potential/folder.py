@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 KINDS = {
     "corrected": "matsearch.potential.corrected:load",
     "latent": "matsearch.potential.longrange.latent:load",
+    "refitted": "matsearch.potential.refitted:load",
 }
 
 
