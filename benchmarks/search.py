@@ -28,9 +28,12 @@ ABLATIONS = {
     "2 informed prompts": ("search.show=proposed", "search.show_scores=false", "search.memory=0"),
     "3 operators beside the LLM": ("search.twins={}",),
     "3 bandit": ("search.bandit=false",),
+    "3 single points": ("search.choices=1",),
     "4 archive, kinds, cap": ("search.archive=false", "search.grouping=shuffled", "search.chemistry_cap=1.0"),
 }
 """What is taken away; the fifth, Pareto selection, needs two objectives: benchmarks/optimise.py."""
+CHOOSING = ("operators-only", "ion-exchange")
+"""Presets that are also run with the single points of the default."""
 COLUMNS = ("msun", "sun", "unique_prototypes", "memorised", "relaxations_per_msun")
 
 
@@ -80,10 +83,19 @@ def main() -> None:
         for name, overrides in ABLATIONS.items():
             budget = f"budget.relaxations={given.others}"
             compare(CAMPAIGN, MAIN[:1], seeds, parts[name], [budget, *overrides], say=print)
+        overrides = [f"budget.relaxations={given.others}", "search.choices=4"]
+        compare(CAMPAIGN, CHOOSING, seeds, given.out / "choosing", overrides, say=print)
     main_runs = {key: one for preset in MAIN for key, one in folders(given.out, preset, preset, seeds).items()}
     show("The two loops", main_runs, MAIN[0])
     others = {key: one for preset in OTHERS for key, one in folders(given.out, preset, preset, seeds).items()}
     show("All presets", main_runs | others, MAIN[0])
+    named = {preset: f"{preset}, choosing" for preset in CHOOSING}
+    choosing = {
+        key: one
+        for preset in CHOOSING
+        for key, one in folders(given.out / "choosing", named[preset], preset, seeds).items()
+    }
+    show("Baselines that choose by single points too", main_runs | choosing, MAIN[0])
     whole = folders(given.out, "nothing", MAIN[0], seeds)
     without = {key: one for name, out in parts.items() for key, one in folders(out, name, MAIN[0], seeds).items()}
     show("The default preset without", whole | without, "nothing")

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from matsearch.campaign.second_opinion import SecondOpinion, load_second_opinion
 from matsearch.campaign.seeds import choose_seeds
+from matsearch.campaign.single_points import SinglePoints
 from matsearch.config import CampaignConfig, composition_elements
 from matsearch.errors import ConfigError, MissingReferenceError
 from matsearch.llm.base import Backend, load_backend
 from matsearch.objectives.base import Objective, ObjectiveContext, find_objective, load_objective
 from matsearch.objectives.cascade import by_cost
 from matsearch.potential.base import Potential, load_potential
+from matsearch.propose.operators.backend import OperatorsBackend
 from matsearch.propose.proposer import Proposer
 from matsearch.propose.templates import Templates
 from matsearch.propose.wording import wish
@@ -113,6 +115,7 @@ class Parts:
         if search.second_opinion is not None and HULL in [objective.name for objective in objectives]:
             folder = None if config.reference.path is None else Path(config.reference.path)
             second = load_second_opinion(search.second_opinion, config.potential.device, potential, folder)
+        _let_choose(backends, config, potential, reference)
         return cls(
             config,
             backends,
@@ -137,6 +140,7 @@ class Parts:
             return replace(self, also_known=[*self.also_known, *unsettled])
         reference = reference.extended(settled)
         objectives, _ = _objectives(self.config, self.potential, reference)
+        _let_choose(self.backends, self.config, self.potential, reference)
         return replace(self, reference=reference, objectives=objectives, also_known=[*self.also_known, *unsettled])
 
     def reference_hash(self) -> str:
@@ -216,6 +220,18 @@ def _check(backends: Sequence[Backend]) -> None:
         for backend in backends:
             backend.close()
         raise
+
+
+def _let_choose(
+    backends: Sequence[Backend], config: CampaignConfig, potential: Potential, reference: Reference | None
+) -> None:
+    """Operators without an LLM choose among several crystals of theirs, where there is a hull that counts."""
+    heights = None
+    if reference is not None and not config.relax.pressure_gpa:
+        heights = SinglePoints(potential, reference, config.search.energy_floor)
+    for backend in backends:
+        if isinstance(backend, OperatorsBackend):
+            backend.choose_lowest(config.search.choices, heights)
 
 
 def _objectives(

@@ -30,6 +30,8 @@ class SearchSettings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
             `operators` knows.
         twins: Weight of each operator that is done beside the LLMs without one. If not given, those of the preset
             where the embedded model is the only LLM, else none.
+        choices: Crystals that an operator without an LLM makes for one proposal, whose single points are compared: the
+            lowest above the hull is proposed. 1: the first is, unseen.
         prompts: A folder of prompt templates that go before those of the same name in the package, or `matllmsearch`
             for those of its presets. None: the package's.
         bandit: Whether proposals are shared among (operator, LLM) by the new crystals near the hull that each has
@@ -61,6 +63,7 @@ class SearchSettings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
     seeds: PositiveInt | None = None
     operators: dict[Operator, NonNegativeFloat] = Field(default={"crossover": 0.5, "mutate": 0.4, "explore": 0.1})
     twins: dict[Operator, NonNegativeFloat] = Field(default={})
+    choices: PositiveInt = 1
     prompts: str | None = Field(default=None, min_length=1)
     bandit: bool = False
     selection: Literal["pareto", "weighted", "lexicographic"] = "pareto"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -17,10 +17,15 @@ from matsearch.errors import BackendRequestError
 from matsearch.llm.base import Backend, SamplingOptions
 from matsearch.propose.operators.base import N_TRIES, Parent, Proposal
 from matsearch.propose.space import Space
-from matsearch.records import Completion, Prompt
+from matsearch.records import Completion, Prompt, Rejection
 
 if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
     from matsearch.propose.operators.pool import Pool
+
+Heights = Callable[[Sequence["Structure"]], list[float | None]]
+"""Of crystals as they stand: eV/atom above the hull; None for those that nothing good is known of."""
 
 
 class OperatorsBackend(Backend):
@@ -34,24 +39,40 @@ class OperatorsBackend(Backend):
         if model != "default":
             raise BackendRequestError(f'[llm] model {model!r} of backend "operators": there is one alone, "default"')
         super().__init__(model, options)
+        self._n_choices = 1
+        self._heights: Heights | None = None
+
+    def choose_lowest(self, n_choices: int, heights: Heights | None) -> None:
+        """Make so many crystals for each prompt, and propose the lowest of them.
+
+        Args:
+            n_choices: At most; an operator that finds fewer is content with these.
+            heights: Of crystals, in one call, what is to be low: energies above the hull as they stand, in eV/atom;
+                None for one that must not be preferred. None in its place: the first crystal is proposed.
+        """
+        self._n_choices, self._heights = n_choices if heights is not None else 1, heights
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Name and version: operators have no temperature."""
+        """Name, version and choices: operators have no temperature."""
         from importlib.metadata import version
 
-        return {"backend": self.name, "model": self.model, "version": version("matsearch")}
+        chooses = {"choices": self._n_choices} if self._n_choices > 1 else {}
+        return {"backend": self.name, "model": self.model, "version": version("matsearch"), **chooses}
 
     def complete(self, prompts: Sequence[Prompt]) -> list[Completion]:
         """One crystal for each prompt, in order; by the prompt's own seed."""
-        return [self._complete(prompt) for prompt in prompts]
+        start = time.monotonic()
+        made = [self._made(prompt) for prompt in prompts]
+        texts = _lowest(made, self._heights if self._n_choices > 1 else None)
+        seconds = (time.monotonic() - start) / max(1, len(prompts))
+        return [Completion(text=text, model=self.name, seconds=seconds) for text in texts]
 
-    def _complete(self, prompt: Prompt) -> Completion:
+    def _made(self, prompt: Prompt) -> list[Proposal] | Rejection:
         import numpy as np
 
         from matsearch.propose.operators import load_operator
 
-        start = time.monotonic()
         try:
             request = json.loads(prompt.user)
             operator, given, wanted = (request[key] for key in ("operator", "parents", "space"))
@@ -65,13 +86,29 @@ class OperatorsBackend(Backend):
         pool, rng = _pool(space.hidden.union(target)), np.random.default_rng(prompt.seed)
         if kind := request.get("kind"):
             parents = pool.draw_parents(space, rng, N_TRIES, tuple(kind))
-        made = load_operator(operator, pool).propose(parents, space, rng, frozenset(request.get("tried", ())))
-        text = (
-            f"{made.change}; from {', '.join(map(str, made.parents)) or 'nothing'}\n{to_json(made.structure)}"
-            if isinstance(made, Proposal)
-            else f"no crystal: {made.reason}: {made.detail}"
-        )
-        return Completion(text=text, model=self.name, seconds=time.monotonic() - start)
+        tried = frozenset(request.get("tried", ()))
+        return load_operator(operator, pool).proposals(parents, space, rng, tried, self._n_choices)
+
+
+def _lowest(made: Sequence[list[Proposal] | Rejection], heights: Heights | None) -> list[str]:
+    """Of each prompt's crystals the lowest, as the text of a reply; the first where there is no height."""
+    texts: list[str] = []
+    several = [one for found in made if isinstance(found, list) for one in found]
+    of_all = iter(heights([one.structure for one in several]) if heights is not None and several else ())
+    for found in made:
+        if isinstance(found, Rejection):
+            texts.append(f"no crystal: {found.reason}: {found.detail}")
+            continue
+        chosen, why = found[0], ""
+        if heights is not None:
+            known = [(height, index) for index, height in enumerate(next(of_all) for _ in found) if height is not None]
+            if known:
+                height, index = min(known)
+                chosen = found[index]
+                why = f"; the lowest of {len(found)}, as it stands {height:.3f} eV/atom above the hull"
+        parents = ", ".join(map(str, chosen.parents)) or "nothing"
+        texts.append(f"{chosen.change}; from {parents}{why}\n{to_json(chosen.structure)}")
+    return texts
 
 
 @cache

@@ -119,16 +119,44 @@ class Operator(ABC):
         What is known already, or was `tried` (reduced formulas), is not made again, save in a prediction. One that
         `check_charges` finds unbalanced is kept only if no attempt was better.
         """
+        found = self.proposals(parents, space, rng, tried)
+        return found if isinstance(found, Rejection) else found[0]
+
+    def proposals(
+        self,
+        parents: Sequence[Parent],
+        space: Space,
+        rng: np.random.Generator,
+        tried: Collection[str] = (),
+        n: int = 1,
+    ) -> list[Proposal] | Rejection:
+        """Up to n crystals to choose from, of at most `N_TRIES` attempts each; or why there is none.
+
+        As `propose`; of an operator that is to find other formulas, each of another one.
+        """
         sound = [one for one in parents if self.takes_broken or check_structure(one.structure) is None]
         if len(sound) < self.min_parents:
             detail = f"{self.name} takes at least {self.min_parents} valid parents, got {len(sound)}"
             return Rejection(Stage.CHECK, "no_parents", detail)
         if self.needs_composition and space.composition is None:
             return Rejection(Stage.CHECK, "no_composition", f"{self.name} takes a space with a composition")
+        formulas = set(tried)
+        found: list[Proposal] = []
+        for _ in range(n):
+            one = self._one(sound, space, rng, formulas)
+            if isinstance(one, Rejection):
+                return found or one
+            found.append(one)
+            formulas.add(one.structure.composition.reduced_formula)
+        return found
+
+    def _one(
+        self, parents: Sequence[Parent], space: Space, rng: np.random.Generator, tried: Collection[str]
+    ) -> Proposal | Rejection:
         unbalanced: Proposal | None = None
         refused = Rejection(Stage.CHECK, "no_attempt")
         for number in range(1, N_TRIES + 1):
-            change = self.attempt(sound, space, rng)
+            change = self.attempt(parents, space, rng)
             if isinstance(change, Rejection):
                 refused = change
                 continue
