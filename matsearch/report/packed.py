@@ -13,7 +13,11 @@ PLACES = 5
 
 def pack(content: Any) -> str:
     """JSON-like content as base64 of gzip; the same content gives the same text."""
-    text = json.dumps(content, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return pack_text(json.dumps(content, separators=(",", ":"), ensure_ascii=False, allow_nan=False))
+
+
+def pack_text(text: str) -> str:
+    """Text as base64 of gzip."""
     return base64.b64encode(gzip.compress(text.encode("utf-8"), mtime=0)).decode()
 
 
@@ -29,8 +33,8 @@ def pack_crystal(text: str) -> list[Any]:
         text: As `matsearch.crystal.text.to_json` writes it.
 
     Returns:
-        Lattice vectors (9 numbers), element and count of each run of sites, fractional coordinates; in units of
-        10**-PLACES (Å or fractions).
+        Lattice vectors (9 numbers), element and count of each run of sites, fractional coordinates, and the charges of
+        the sites where the potential gave any; in units of 10**-PLACES (Å, fractions, e).
     """
     content = json.loads(text)
     runs: list[Any] = []
@@ -44,4 +48,5 @@ def pack_crystal(text: str) -> list[Any]:
         [round(value * scale) for row in content["lattice"] for value in row],
         runs,
         [round(value * scale) for row in content["frac_coords"] for value in row],
+        *([[round(value * scale) for value in charges]] if (charges := content.get("charges")) else []),
     ]

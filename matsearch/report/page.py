@@ -26,7 +26,7 @@ from matsearch.report.front import front
 from matsearch.report.funnel import funnel, passed
 from matsearch.report.hulls import hulls
 from matsearch.report.judges import judged
-from matsearch.report.packed import pack
+from matsearch.report.packed import pack, pack_text
 from matsearch.report.progress import progress
 from matsearch.report.spending import spending
 from matsearch.report.table import columns, order_of_interest, provenance, yields
@@ -36,7 +36,7 @@ from matsearch.store import RunStore
 if TYPE_CHECKING:
     import pandas as pd
 
-LIBRARIES = ("plotly-basic.min.js", "3Dmol-min.js")
+LIBRARIES = {"plotly": "plotly-basic.min.js", "3dmol": "3Dmol-min.js"}
 LICENCES = ("plotly-basic.LICENSE.txt", "3Dmol.LICENSE.txt")
 SCRIPTS = tuple(f"{name}.js" for name in "elements data files plots hulls viewer lineage table main".split())
 
@@ -168,11 +168,11 @@ def _render(content: dict[str, Any], live: LivePage | None = None) -> str:
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    libraries = [_asset("vendor", name) for name in LIBRARIES]
     own = "\n".join(_asset("js", name) for name in SCRIPTS)
-    scripts = [*libraries, f'"use strict";\n(() => {{\n{own}}})();\n']
+    script = f'"use strict";\n(() => {{\n{own}}})();\n'
     # The page may load nothing and run nothing but these scripts: what an LLM wrote is in it.
-    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(one.encode()).digest()).decode()}'" for one in scripts)
+    runs = [script, *(_asset("vendor", name) for name in LIBRARIES.values())]
+    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(one.encode()).digest()).decode()}'" for one in runs)
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src {hashes}"
     if live is not None:
         policy += "; connect-src 'self'"
@@ -183,7 +183,8 @@ def _render(content: dict[str, Any], live: LivePage | None = None) -> str:
         live=live,
         policy=Markup(policy),
         style=Markup(_asset("report.css")),
-        scripts=[Markup(one) for one in scripts],
+        script=Markup(script),
+        libraries={name: _packed_asset("vendor", file) for name, file in LIBRARIES.items()},
         licences="\n\n".join(_asset("vendor", name) for name in LICENCES),
     )
 
@@ -191,6 +192,11 @@ def _render(content: dict[str, Any], live: LivePage | None = None) -> str:
 @cache
 def _asset(*place: str) -> str:
     return resources.files("matsearch.report").joinpath("assets", *place).read_text(encoding="utf-8")
+
+
+@cache
+def _packed_asset(*place: str) -> str:
+    return pack_text(_asset(*place))
 
 
 def _write_cifs(folder: Path, ranking: Ranking) -> None:

@@ -14,12 +14,14 @@ class ModelSpending:
     """What one `[[llm]]` has cost.
 
     Attributes:
+        backend: What it goes through.
         model: Its name in the campaign file.
         replies: Received from it.
         tokens: Prompt and completion tokens that it reported.
         usd: By its prices; None where it has none. Replies without token counts are estimated, as for the budgets.
     """
 
+    backend: str
     model: str
     replies: int
     tokens: int
@@ -115,6 +117,7 @@ def _by_model(store: RunStore) -> tuple[ModelSpending, ...]:
         prices = None if llm.get("prices") is None else Prices.model_validate(llm["prices"])
         found.append(
             ModelSpending(
+                backend=llm["backend"],
                 model=llm["model"],
                 replies=len(rows),
                 tokens=sum(usage.total for usage, _, _ in usages),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
 import os
@@ -12,9 +13,11 @@ from html.parser import HTMLParser
 import pytest
 from small_run import HOSTILE, add, fill, rock_salt
 
+from matsearch.campaign.rows import relaxation_row
 from matsearch.crystal.text import from_cif
+from matsearch.records import Relaxed
 from matsearch.report.details import MAX_TEXT, detail_blocks
-from matsearch.report.packed import unpack
+from matsearch.report.packed import PLACES, unpack
 from matsearch.report.page import write_report
 from matsearch.report.wording import moment, number, percent, plain, plain_text
 from matsearch.store import RunStore
@@ -87,9 +90,10 @@ def test_page_loads_nothing_from_anywhere(run_dir):
 
 def test_every_script_that_runs_is_named_by_its_hash(run_dir):
     text = report_of(run_dir)
-    scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
-    assert len(scripts) == 3
-    for script in scripts:
+    (own,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    packed = re.findall(r'id="library-\w+">(.*?)</script>', text)
+    assert len(packed) == 2
+    for script in (own, *(gzip.decompress(base64.b64decode(one)).decode() for one in packed)):
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
         assert f"'sha256-{digest}'" in text[: text.index("<style>")]
 
@@ -97,7 +101,7 @@ def test_every_script_that_runs_is_named_by_its_hash(run_dir):
 def test_what_an_llm_wrote_is_text_and_nothing_else(run_dir):
     text = report_of(run_dir)
     assert HOSTILE.strip() not in text
-    assert [tag for tag, attributes in Page(text).tags if tag == "script" and not attributes] == ["script"] * 3
+    assert [tag for tag, attributes in Page(text).tags if tag == "script" and not attributes] == ["script"]
     assert "<b>bold" not in text
     assert "one&lt;b&gt;bold" in text
     assert not any(char in text for char in "\x00\u202e")
@@ -223,6 +227,21 @@ def test_what_does_not_fit_into_the_page_is_the_least_interesting(run_dir):
         assert len(blocks) == 1
         assert place == {1: 0, 0: 0, 9: 0, 10: 0}
         assert detail_blocks(store, [1, 0, 9, 10], budget=len(blocks[0]) - 1) == ([], {})
+
+
+def test_charges_of_the_sites_are_in_the_page_where_the_potential_gave_them(make_run):
+    run_dir = make_run()
+    with RunStore(run_dir, writable=True) as store, store.transaction():
+        add(store, 0, "scored", structure=rock_salt("Mg", "O"), energy=0.01)
+        add(store, 1, "scored", structure=rock_salt("Ca", "O", 4.8), energy=0.02)
+        relaxed = Relaxed(rock_salt("Mg", "O"), -10.0, True, 3, 0.01, charges=(1.25,) * 4 + (-1.25,) * 4)
+        row = relaxation_row("key0", relaxed, 1.0)
+        store.connection.execute("UPDATE relaxations SET structure = ? WHERE key = 'key0'", [row["structure"]])
+    (block,) = blocks_of(report_of(run_dir))
+    lattice, runs, coords, charges = block["candidates"]["0"]["relaxed"]
+    assert (len(lattice), runs, len(coords)) == (9, ["Mg", 4, "O", 4], 24)
+    assert [one / 10**PLACES for one in charges] == [1.25] * 4 + [-1.25] * 4
+    assert len(block["candidates"]["0"]["proposed"]) == len(block["candidates"]["1"]["relaxed"]) == 3
 
 
 def test_configuration_and_attribution_are_on_the_page(make_run):

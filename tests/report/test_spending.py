@@ -50,4 +50,4 @@ def test_several_models_are_listed_each_with_its_share(tmp_path):
     assert (priced.model, priced.replies, priced.tokens) == ("priced", 2, 1400)
     assert (free.model, free.replies, free.usd) == ("free", 0, None)
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "of priced: 2 replies, 1,400 tokens" in page and "no prices" in page
+    assert "of scripted (priced): 2 replies, 1,400 tokens" in page and "no prices" in page

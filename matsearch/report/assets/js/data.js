@@ -14,11 +14,25 @@ function make(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** JSON out of base64 of gzip. */
-async function unpack(text) {
+/** What base64 of gzip holds. */
+function inflate(text) {
   const bytes = Uint8Array.from(atob(text.trim()), (char) => char.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return new Response(stream).json();
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip")));
+}
+
+const unpack = (text) => inflate(text).json();
+
+const libraries = new Map();
+
+/** Plotly or 3Dmol, taken in when it is first needed: it is more work than the rest of the page. */
+function library(name) {
+  const take = async () => {
+    const script = make("script");
+    script.textContent = await inflate($(`library-${name}`).textContent).text();
+    document.head.append(script);
+  };
+  if (!libraries.has(name)) libraries.set(name, take());
+  return libraries.get(name);
 }
 
 /** Take the data out of a document: this one, or a newer one that the server gave. */

@@ -1,13 +1,13 @@
 // Crystals and tables as files that a person saves.
 const PLACES = 1e5;
 
-/** A packed crystal: lattice vectors in Å, species and fractional coordinates. */
+/** A packed crystal: lattice vectors in Å, species, fractional coordinates, and charges in e where there are any. */
 function crystalOf(packed) {
-  const [lattice, runs, coords] = packed;
+  const [lattice, runs, coords, charges] = packed;
   const species = [];
   for (let i = 0; i < runs.length; i += 2) species.push(...Array(runs[i + 1]).fill(runs[i]));
   const triples = (flat) => Array.from({ length: flat.length / 3 }, (_, i) => flat.slice(3 * i, 3 * i + 3).map((x) => x / PLACES));
-  return { lattice: triples(lattice), species, coords: triples(coords) };
+  return { lattice: triples(lattice), species, coords: triples(coords), charges: charges?.map((one) => one / PLACES) ?? null };
 }
 
 const dot = (a, b) => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
@@ -83,7 +83,10 @@ async function saveJson(rows) {
   const content = [];
   for (const row of rows) {
     const crystal = await finalCrystal(row);
-    const structure = crystal && { lattice: crystal.lattice, species: crystal.species, frac_coords: crystal.coords };
+    const structure = crystal && {
+      lattice: crystal.lattice, species: crystal.species, frac_coords: crystal.coords,
+      ...(crystal.charges && { charges: crystal.charges }),
+    };
     content.push({ ...Object.fromEntries(names.map((name) => [name, row[name]])), structure });
   }
   const units = Object.fromEntries(report.objectives.map((one) => [one.name, one.unit]));

@@ -25,21 +25,24 @@ async function openCrystal(id) {
   $("facts").replaceChildren(...factsOf(row));
   $("changes").replaceChildren(changesOf(row));
   $("family").replaceChildren(...familyOf(row));
-  $("talk").replaceChildren();
+  for (const part of ["talk", "sites", "change"]) $(part).replaceChildren();
   $("before").disabled = neighbour(-1) === null;
   $("after").disabled = neighbour(1) === null;
   if (!dialog.open) dialog.showModal();
   dialog.scrollTop = 0;
   $("crystal-title").focus({ preventScroll: true });
   history.replaceState(null, "", `#candidate-${row.id}`);
-  const block = await blockOf(row);
+  const [block] = await Promise.all([blockOf(row), library("3dmol")]);
   if (current !== row) return;
   const found = block?.candidates[row.id];
   const crystal = (side) => (found?.[side] ? crystalOf(found[side]) : null);
   shownCrystals = { proposed: crystal("proposed"), relaxed: crystal("relaxed") };
+  $("charges").hidden = !shownCrystals.relaxed?.charges;
   drawCrystals();
   drawLegend(shownCrystals.relaxed ?? shownCrystals.proposed);
   $("this-cif").disabled = !shownCrystals.proposed && !shownCrystals.relaxed;
+  $("sites").replaceChildren(...sitesOf(shownCrystals.relaxed ?? shownCrystals.proposed));
+  $("change").replaceChildren(...changeOf(block?.replies[found?.reply]));
   $("talk").replaceChildren(...talkOf(row, block, found));
 }
 
@@ -63,12 +66,53 @@ function factsOf(row) {
   return pairs;
 }
 
+/** A charge as it is written everywhere: signed, in e. */
+const charged = (charge) => `${charge < 0 ? "−" : "+"}${Math.abs(charge).toFixed(2)}`;
+
+/** Charges element by element: the mean, and the range where sites differ. */
+function chargesOf({ species, charges }) {
+  return [...new Set(species)].map((symbol) => {
+    const mine = charges.filter((_, i) => species[i] === symbol);
+    const [low, high] = [Math.min(...mine), Math.max(...mine)].map(charged);
+    return `${symbol} ${low === high ? low : `${charged(mine.reduce((a, b) => a + b, 0) / mine.length)} (${low} to ${high})`}`;
+  });
+}
+
+/** The sites of a crystal, with their charges where the potential gives any. */
+function sitesOf(crystal) {
+  if (!crystal) return [];
+  const { species, coords, charges } = crystal;
+  const head = ["Site", "x", "y", "z", ...(charges ? ["Charge, e"] : [])];
+  const line = (symbol, i) => [...coords[i].map((x) => (Math.round(x * 1e4) / 1e4 + 0).toFixed(4).replace("-", "−")), ...(charges ? [charged(charges[i])] : [])];
+  const table = make("table", { class: "narrow" },
+    make("thead", {}, make("tr", {}, head.map((text, i) => make("th", { scope: "col", class: i ? "n" : null }, text)))),
+    make("tbody", {}, species.map((symbol, i) => make("tr", {}, make("th", { scope: "row" }, `${symbol} ${i + 1}`), line(symbol, i).map((text) => make("td", { class: "n" }, text))))),
+  );
+  const sum = charges ? make("p", { id: "charge-sum" }, `Charges in e, by the potential: ${chargesOf(crystal).join(", ")}.`) : null;
+  return [sum, make("details", { open: charges && species.length <= 12 ? "" : null }, make("summary", {}, `Its ${species.length} sites${charges ? ", with charges" : ""}`), make("div", { class: "wide" }, table))].filter(Boolean);
+}
+
+/** What an operator without an LLM says that it did: the first line of its reply, its parents to be clicked. */
+function changeOf(reply) {
+  if (!reply?.template.startsWith("operators/")) return [];
+  const [first] = reply.text.split("\n");
+  const said = /^(.*); from (.*?)(?:; (the lowest of .*))?$/.exec(first);
+  if (!said) return [make("p", {}, first)];
+  const [, what, parents, why] = said;
+  const named = parents.split(", ").flatMap((one, i) => [i ? ", " : "", /^\d+$/.test(one) && report.byId.has(Number(one)) ? chip(Number(one)) : one]);
+  return [make("p", {}, make("b", {}, what), ", made from ", named, why ? `; ${why.replace(/-(?=\d)/, "−")}` : "")];
+}
+
 /** The parents beside the child, property by property. */
 function changesOf(row) {
   const parents = row.parents.map((id) => report.byId.get(id)).filter(Boolean);
   if (!parents.length) return make("p", { class: "soft" }, row.operator === "seed" ? "A known phase that the search began with." : "It was proposed without parents.");
   const [last, others] = [row, parents];
-  const difference = (value, other, show) => (value === null || other === null || value === undefined || other === undefined ? null : make("span", { class: "sub" }, `child ${value - other > 0 ? "+" : ""}${show(value - other)}`));
+  const difference = (value, other, show) => {
+    if ([value, other].some((one) => one === null || one === undefined)) return null;
+    const text = show(value - other);
+    return make("span", { class: "sub" }, /[1-9]/.test(text) ? `child ${value > other ? "+" : ""}${text}` : "the same");
+  };
   const line = (title, show, change) => make("tr", {}, make("th", { scope: "row" }, ...title), ...others.map((one) => make("td", {}, show(one), change ? change(one) : null)), make("td", {}, show(last)));
   const numeric = (title, name, show) => line(title, (one) => (one[name] === null ? "–" : show(one[name])), (one) => difference(last[name], one[name], show));
   const exchanged = (one) => {
@@ -89,10 +133,13 @@ function changesOf(row) {
 
 function familyOf(row) {
   const children = report.children.get(row.id) ?? [];
-  const shown = [...children].sort((a, b) => report.byId.get(a).place - report.byId.get(b).place).slice(0, 24);
+  const read = children.filter((one) => report.byId.get(one).formula !== null);
+  const shown = read.sort((a, b) => report.byId.get(a).place - report.byId.get(b).place).slice(0, 24);
+  const unread = children.length - read.length;
+  const counted = `${children.length} children${unread ? `, ${unread} of them without a crystal` : ""}`;
   const parts = [];
   if (row.parents.length) parts.push("Parents:", ...row.parents.map(chip));
-  parts.push(make("p", {}, children.length ? `${children.length} children${shown.length < children.length ? `, the best ${shown.length}:` : ":"}` : "No children."), ...shown.map(chip));
+  parts.push(make("p", {}, children.length ? `${counted}${shown.length < read.length ? `; the best ${shown.length}:` : shown.length ? ":" : "."}` : "No children."), ...shown.map(chip));
   const show = () => { closeCrystal(); growTree(row.id); $("lineage").scrollIntoView(); };
   parts.push(make("p", {}, make("button", { type: "button", click: show }, "Show the family tree")));
   return parts;

@@ -101,11 +101,12 @@ function setUpControls() {
   $("after").addEventListener("click", () => openCrystal(neighbour(1)));
   $("recentre").addEventListener("click", recentre);
   $("this-cif").addEventListener("click", () => saveCif([current]));
-  $("supercell").addEventListener("click", () => {
-    const on = $("supercell").getAttribute("aria-pressed") !== "true";
-    $("supercell").setAttribute("aria-pressed", String(on));
-    drawCrystals();
-  });
+  for (const id of ["supercell", "charges"]) {
+    $(id).addEventListener("click", () => {
+      $(id).setAttribute("aria-pressed", String($(id).getAttribute("aria-pressed") !== "true"));
+      drawCrystals();
+    });
+  }
 }
 
 /** Ask the server every so often; where there is news, take it in without losing what a person is looking at. */

@@ -26,8 +26,9 @@ function plan(id, draw) {
 const redraw = () => drawn.forEach((id) => drawers.get(id)());
 
 /** Draw into a box. A click on a point with a candidate's id opens it. */
-function plot(id, traces, layout, label) {
+async function plot(id, traces, layout, label) {
   const box = $(id);
+  await library("plotly");
   const axis = {
     gridcolor: colour("line"), zerolinecolor: colour("strong"), linecolor: colour("strong"), tickcolor: colour("strong"),
     automargin: true, fixedrange: true, ticks: "",
@@ -90,7 +91,7 @@ function drawEnergies() {
       steps(x, progress.best_new, "lowest new", { color: colour("accent") }),
     ],
     {
-      xaxis: { title: { text: "relaxations" }, zeroline: false },
+      xaxis: { title: { text: "relaxations" }, zeroline: false, range: [0, 1.01 * x.length + 1] },
       yaxis: { title: { text: "E<sub>hull</sub>, eV/atom" }, range: [Math.min(-0.02, (energies[0] ?? 0) - 0.02), top * 1.05] },
       shapes: [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: report.thresholds.metastable, y1: report.thresholds.metastable, line: { color: colour("soft"), width: 1, dash: "dash" } }],
     },

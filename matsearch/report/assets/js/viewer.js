@@ -2,6 +2,7 @@
 const NONMETALS = new Set("H B C N O F Si P S Cl As Se Br Te I".split(" "));
 const viewers = {};
 let shownCrystals = {};
+const drawnAtoms = {};
 
 /** 3Dmol's viewer in a box; null where the browser has no WebGL. */
 function viewerIn(side) {
@@ -29,7 +30,7 @@ function atomsOf(crystal, n) {
     const images = wrapped.map((w) => Array.from({ length: n + 1 }, (_, k) => w + k).filter((x) => x <= n + 0.01));
     for (const a of images[0]) for (const b of images[1]) for (const c of images[2]) {
       const [x, y, z] = place(crystal.lattice, [a, b, c]);
-      atoms.push({ elem, x, y, z, bonds: [], bondOrder: [], serial: atoms.length });
+      atoms.push({ elem, x, y, z, bonds: [], bondOrder: [], serial: atoms.length, site: i });
     }
   });
   const mixed = crystal.species.some((one) => NONMETALS.has(one)) && crystal.species.some((one) => !NONMETALS.has(one));
@@ -51,6 +52,7 @@ function drawCrystal(side, crystal) {
   box.querySelector(".none")?.remove();
   const viewer = crystal ? viewerIn(side) : viewers[side];
   viewer?.clear();
+  drawnAtoms[side] = [];
   if (!crystal || !viewer) {
     const why = crystal ? "This browser shows no 3D here (WebGL is off)." : side === "relaxed" ? "Not relaxed." : "No crystal.";
     box.append(make("span", { class: "none" }, why));
@@ -58,7 +60,15 @@ function drawCrystal(side, crystal) {
     return;
   }
   const n = $("supercell").getAttribute("aria-pressed") === "true" ? 2 : 1;
-  viewer.addModel().addAtoms(atomsOf(crystal, n));
+  drawnAtoms[side] = atomsOf(crystal, n);
+  viewer.addModel().addAtoms(drawnAtoms[side]);
+  if (crystal.charges && $("charges").getAttribute("aria-pressed") === "true") {
+    for (const { x, y, z, site } of drawnAtoms[side]) {
+      viewer.addLabel(charged(crystal.charges[site]), {
+        position: { x, y, z }, fontSize: 11, fontColor: colour("ink"), backgroundColor: colour("card"), backgroundOpacity: 0.8, alignment: "center", inFront: true,
+      });
+    }
+  }
   viewer.setStyle({}, { sphere: { scale: 0.28, colorscheme: "Jmol" }, stick: { radius: 0.11, colorscheme: "Jmol" } });
   const corners = [0, 1].flatMap((a) => [0, 1].flatMap((b) => [0, 1].map((c) => [a, b, c])));
   for (const from of corners) for (const axis of [0, 1, 2]) {
@@ -74,16 +84,33 @@ function drawCrystals() {
   recentre();
 }
 
+const VIEW = [0.24, 0.12, 0.03, 0.962]; // a quaternion: the third vector up, and none hidden behind another
+const [HALF_ANGLE, CAMERA] = [Math.PI / 18, 150]; // of 3Dmol's camera: half of what it sees, and Å from the origin
+
+/** A vector turned as the view is. */
+function turned([x, y, z]) {
+  const [a, b, c, w] = VIEW;
+  const [u, v, s] = cross([a, b, c], [x, y, z]).map((one, k) => one + w * [x, y, z][k]);
+  return cross([a, b, c], [u, v, s]).map((one, k) => [x, y, z][k] + 2 * one);
+}
+
+/** Show both from the same side, as large as there is room for. */
 function recentre() {
-  const shown = ["proposed", "relaxed"].map((side) => shownCrystals[side] && viewers[side]).filter(Boolean);
-  for (const viewer of shown) {
-    viewer.resize();
-    viewer.setView([0, 0, 0, 0, 0.24, 0.12, 0.03, 0.96]);
-    viewer.zoomTo();
-  }
+  const sides = ["proposed", "relaxed"].filter((side) => shownCrystals[side] && viewers[side]);
+  if (!sides.length) return;
+  const atoms = sides.flatMap((side) => drawnAtoms[side]);
+  const centre = ["x", "y", "z"].map((k) => (Math.min(...atoms.map((one) => one[k])) + Math.max(...atoms.map((one) => one[k]))) / 2);
+  const box = $(`view-${sides[0]}`);
+  const slope = Math.tan(HALF_ANGLE);
+  const wide = slope * Math.max(0.2, box.clientWidth / Math.max(1, box.clientHeight));
+  const away = atoms.map(({ x, y, z }) => {
+    const [right, up, near] = turned([x - centre[0], y - centre[1], z - centre[2]]);
+    return near + Math.max((Math.abs(up) + 0.9) / slope, (Math.abs(right) + 0.9) / wide);
+  });
+  for (const side of sides) viewers[side].resize();
   // They are linked: what the last one does the other follows.
-  shown.at(-1)?.zoom(1.2);
-  for (const viewer of shown) viewer.render();
+  viewers[sides.at(-1)].setView([...centre.map((one) => -one), CAMERA - Math.max(...away), ...VIEW]);
+  for (const side of sides) viewers[side].render();
 }
 
 function drawLegend(crystal) {
