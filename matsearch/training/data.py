@@ -1,8 +1,8 @@
 """Labelled crystals from files: extended XYZ, ASE databases (`.db`, `.json`) and Parquet.
 
 What a label means stands in `LabelFormat`: energies in eV (or eV/atom), forces in eV/Å, stresses in eV/Å^3, GPa or
-kbar, positive under tension unless it is said that they are positive under compression (as VASP prints them), moments in
-μB. Inside, all are as in `matsearch.records.Prediction`. What cannot be used is named with a reason and left out.
+kbar, positive under tension unless it is said that they are so under compression (as VASP prints them), moments in μB.
+Inside, all are as in `matsearch.records.Prediction`. What cannot be used is named with a reason and left out.
 
 Columns of a Parquet file: `species` (symbol of each site), `frac_coords` or `positions` (Å; flat or [n_atoms, 3]),
 `lattice` (three lengths in Å and three angles in degrees, or nine numbers, vectors as rows), and the labels: an energy,
@@ -12,7 +12,8 @@ and magnetic moments. `n_atoms`, where it is there, is checked.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -120,26 +121,29 @@ def split_by_formula(
 ) -> tuple[list[LabelledStructure], list[LabelledStructure]]:
     """Rows to train on, and rows held out, of which no reduced formula is trained on.
 
-    Formulas are drawn until a fraction of the rows is held out.
+    Formulas are drawn until a fraction of the rows is held out; one whose elements no other formula would show stays.
 
     Raises:
-        InputError: There is but one formula, or the fraction leaves nothing on a side.
+        InputError: Nothing can be held out.
     """
-    formulas = [one.structure.composition.reduced_formula for one in rows]
-    drawn = np.random.default_rng(seed).permutation(sorted(set(formulas)))
-    counts = _counts(formulas)
+    compositions = [one.structure.composition for one in rows]
+    formulas = [one.reduced_formula for one in compositions]
+    elements = {formula: one.chemical_system_set for formula, one in zip(formulas, compositions, strict=True)}
+    n_rows = Counter(formulas)
+    n_formulas = Counter(element for one in elements.values() for element in one)
     held: set[str] = set()
     n_held = 0
-    for formula in drawn:
+    for formula in np.random.default_rng(seed).permutation(sorted(elements)):
         if n_held >= fraction * len(rows):
             break
-        if n_held + counts[formula] < len(rows):
-            held.add(formula)
-            n_held += counts[formula]
+        if all(n_formulas[element] > 1 for element in elements[formula]):
+            held.add(str(formula))
+            n_held += n_rows[formula]
+            n_formulas.subtract(elements[formula])
     if not held:
         raise InputError(
-            f"nothing could be held out: {len(rows)} labelled structures of {len(drawn)} formulas; give more formulas, "
-            "or held-out structures in a file of their own"
+            f"nothing can be held out of {len(rows)} labelled structures of {len(elements)} formulas: each has an "
+            "element that no other has; give more formulas, or held-out structures in a file of their own"
         )
     kept = [one for one, formula in zip(rows, formulas, strict=True) if formula not in held]
     return kept, [one for one, formula in zip(rows, formulas, strict=True) if formula in held]
@@ -160,13 +164,6 @@ class _Raw:
     magmoms: Any = None
     pbc: bool = True
     n_atoms: int | None = None
-
-
-def _counts(formulas: Iterable[str]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for formula in formulas:
-        counts[formula] = counts.get(formula, 0) + 1
-    return counts
 
 
 def _read(path: Path, form: LabelFormat) -> Iterator[_Raw]:

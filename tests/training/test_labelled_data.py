@@ -113,12 +113,21 @@ def test_files_that_cannot_be_read_are_one_error(name, tmp_path):
 
 
 def test_no_formula_is_on_both_sides_of_a_split(tmp_path):
-    cells = [atoms(symbols) for symbols in ("NaCl", "KCl", "KF", "NaF", "LiF") for _ in range(4)]
+    cells = [atoms(symbols) for symbols in ("NaCl", "KCl", "KF", "NaF", "LiF", "LiCl") for _ in range(4)]
     write(tmp_path / "a.extxyz", cells)
     rows = read_labelled([tmp_path / "a.extxyz"]).rows
     kept, held = split_by_formula(rows, 0.2, seed=3)
     formulas = [{one.structure.composition.reduced_formula for one in side} for side in (kept, held)]
-    assert len(held) == 4 and len(kept) == 16 and not formulas[0] & formulas[1]
+    assert len(held) == 8 and len(kept) == 16 and not formulas[0] & formulas[1]
     assert [one.source for one in held] == [one.source for one in split_by_formula(rows, 0.2, seed=3)[1]]
     with pytest.raises(InputError, match="held out"):
         split_by_formula(rows[:4], 0.2)
+
+
+def test_the_one_formula_that_shows_an_element_is_trained_on(tmp_path):
+    cells = [atoms(symbols) for symbols in ("NaCl", "NaF", "KCl", "KF", "MgO")]
+    write(tmp_path / "a.extxyz", cells)
+    rows = read_labelled([tmp_path / "a.extxyz"]).rows
+    for seed in range(5):
+        kept, _ = split_by_formula(rows, 0.9, seed)
+        assert {str(element) for one in kept for element in one.structure.composition} == set("Na K Cl F Mg O".split())

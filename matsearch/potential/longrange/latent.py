@@ -75,6 +75,7 @@ class LatentSettings(BaseModel, frozen=True, extra="forbid"):
     Attributes:
         elements: Symbols it knows.
         energy_scale: What its energies mean.
+        energy_references: As `Potential.energy_references`; None where nobody fitted them.
         network: What gives the features.
         width: Of the heads' hidden layers; 0 for linear heads.
         long_range: False for the short-range twin, without charges.
@@ -85,6 +86,7 @@ class LatentSettings(BaseModel, frozen=True, extra="forbid"):
 
     elements: tuple[str, ...]
     energy_scale: str
+    energy_references: dict[str, float] | None = None
     network: Annotated[LocalSettings | CHGNetSettings, Field(discriminator="kind")] = LocalSettings()
     width: int = 32
     long_range: bool = True
@@ -132,7 +134,11 @@ class LatentModel(nn.Module):
     @torch.no_grad()
     def fit_scales(self, batch: CrystalBatch) -> None:
         """Take mean and spread of the features from crystals."""
-        kinds, (features, _) = self.kinds(batch), self.backbone(batch, None)
+        self.take_scales(self.backbone(batch, None)[0], self.kinds(batch))
+
+    @torch.no_grad()
+    def take_scales(self, features: Tensor, kinds: Tensor) -> None:
+        """Take mean and spread of features of atoms of these kinds."""
         for kind in kinds.unique().tolist():
             own = features[kinds == kind]
             self.means[kind] = own.mean(0)
@@ -175,6 +181,7 @@ class LatentPotential(ChargedPotential):
         self.model = model.to(device)
         self.settings = model.settings
         self.energy_scale = self.settings.energy_scale
+        self.energy_references = self.settings.energy_references
         self.elements = frozenset(self.settings.elements)
         self.device = str(device)
         self.periodic = periodic
@@ -199,6 +206,10 @@ class LatentPotential(ChargedPotential):
     def output(self, batch: CrystalBatch, conditions: Conditions) -> Output:
         """Energies and charges at total charges; what a field does is `evaluate_under`'s."""
         atom_energies, raw = self.model(batch)
+        return self.summed(batch, atom_energies, raw, conditions)
+
+    def summed(self, batch: CrystalBatch, atom_energies: Tensor, raw: Tensor | None, conditions: Conditions) -> Output:
+        """`output` from what the model says of the atoms."""
         energies = batch.per_system(atom_energies)
         if raw is None:
             return Output(energies=energies, atom_energies=atom_energies.detach())

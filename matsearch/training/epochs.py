@@ -1,0 +1,258 @@
+"""Epochs of training, from a checkpoint on where there is one, and their learning curves.
+
+A checkpoint holds all that the next step depends on; the order of the crystals follows from seed and epoch. So a
+training that was stopped at whatever moment takes the same steps when it goes on (on a GPU up to rounding).
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from matsearch.errors import ConfigError, InputError, PotentialError
+from matsearch.records import content_hash
+from matsearch.training.refit_settings import RefitSettings
+from matsearch.training.targets import Target, Targets, packs
+from matsearch.training.trainee import Misses, Shown, Trainee, huber
+
+CHECKPOINT, CURVES = "checkpoint.pt", "learning_curves.csv"
+"""Files of a training."""
+CHECKPOINT_SECONDS = 120.0
+"""Between checkpoints within an epoch."""
+LARGEST_GRADIENT = 10.0
+"""Norm beyond which a gradient is shortened: of one crystal with labels from elsewhere, not of a usual batch."""
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Mean absolute errors on what is held out: eV/atom, eV/Å, GPa, μB; None where nothing is known."""
+
+    energy: float | None
+    force: float | None
+    stress: float | None
+    magmom: float | None
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A point of the learning curves.
+
+    Attributes:
+        epoch: How often each structure has been shown.
+        n_steps: Steps so far.
+        learning_rate: At the last step.
+        training_loss: Mean over the epoch, of the weights as they went along; None before training.
+        loss: On what is held out, of the averaged weights.
+        errors: Likewise.
+        seconds: Spent on training so far.
+    """
+
+    epoch: int
+    n_steps: int
+    learning_rate: float
+    training_loss: float | None
+    loss: float
+    errors: Errors
+    seconds: float
+
+    def row(self) -> dict[str, float | int | None]:
+        """For a table."""
+        row = asdict(self)
+        errors = row.pop("errors")
+        units = {"energy": "ev_per_atom", "force": "ev_per_a", "stress": "gpa", "magmom": "mu_b"}
+        return row | {f"{name}_mae_{units[name]}": value for name, value in errors.items()}
+
+
+class Training:
+    """Epochs, from the checkpoint on where there is one.
+
+    Attributes:
+        history: Learning curves so far.
+    """
+
+    def __init__(
+        self,
+        trainee: Trainee,
+        targets: Targets,
+        settings: RefitSettings,
+        folder: Path,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
+        self.trainee, self.settings, self.folder = trainee, settings, folder
+        self.training, self.held_out = targets.training, targets.held_out
+        self.history: list[Epoch] = []
+        self._tell = tell or (lambda _: None)
+        self._averaged = deepcopy(trainee)
+        self._device = next(trainee.parameters()).device
+        trained = [one for one in trainee.parameters() if one.requires_grad]
+        if not trained:
+            raise ConfigError("every weight is frozen, so that there is nothing to train")
+        self._optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        self._trained = trained
+        self._digest = content_hash([targets.digest, settings.model_dump(mode="json")])
+        self._epoch = self._place = self._n_steps = 0
+        self._losses: list[float] = []
+        self._seconds = 0.0
+        self._best: tuple[float, int, dict[str, Any]] = math.inf, 0, {}
+
+    @property
+    def best(self) -> Epoch:
+        """The point of the curves that lost least on what is held out."""
+        return next(one for one in self.history if one.epoch == self._best[1])
+
+    def best_weights(self) -> dict[str, Any]:
+        """Averaged weights of the best epoch."""
+        return self._best[2]
+
+    def run(self) -> None:
+        """Train until the end, or until patience is."""
+        path = self.folder / CHECKPOINT
+        if path.is_file():
+            self._load(path)
+        if not self.history:
+            self._look(None, 0.0)
+        while self._epoch < self.settings.epochs and self._epoch - self._best[1] < self.settings.patience:
+            self._one_epoch()
+        self._write_curves()
+
+    def _one_epoch(self) -> None:
+        settings, began = self.settings, time.monotonic()
+        order = np.random.default_rng([settings.seed, self._epoch]).permutation(len(self.training)).tolist()
+        sizes = [len(one.numbers) for one in self.training]
+        batches = list(packs(order, sizes, settings.batch_atoms))
+        saved = began
+        rate = 0.0
+        while self._place < len(batches):
+            done = (self._epoch + self._place / len(batches)) / settings.epochs
+            # The first steps are small: AdamW knows no scale yet.
+            rate = settings.learning_rate * min(1.0, (self._n_steps + 1) / 20) * 0.5 * (1 + math.cos(math.pi * done))
+            self._step([self.training[index] for index in batches[self._place]], rate)
+            self._place += 1
+            now = time.monotonic()
+            if now - saved > CHECKPOINT_SECONDS:
+                self._seconds += now - began
+                self._save()
+                self._tell(f"epoch {self._epoch + 1}: {self._place} of {len(batches)} batches")
+                began = saved = now
+        self._seconds += time.monotonic() - began
+        self._epoch, self._place = self._epoch + 1, 0
+        training_loss = sum(self._losses) / len(self._losses)
+        self._losses = []
+        self._look(training_loss, rate)
+        self._save()
+
+    def _step(self, targets: Sequence[Target], rate: float) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._optimizer.zero_grad(set_to_none=True)
+        weights = self.settings.loss_weights
+        misses = self.trainee.misses(Shown.of(targets, self._device), derivatives=bool(weights[1] or weights[2]))
+        loss = huber(misses, weights, self.settings.huber)
+        self._losses.append(float(loss.detach()))
+        if not math.isfinite(self._losses[-1]):
+            raise PotentialError(
+                f"the loss is not finite at step {self._n_steps} of the training in {self.folder}; take a lower "
+                f"learning rate than {self.settings.learning_rate:g}, and delete {CHECKPOINT} to begin anew"
+            )
+        if loss.requires_grad:
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self._trained, LARGEST_GRADIENT)
+            self._optimizer.step()
+        self._n_steps += 1
+        keep = min(self.settings.averaging, (1 + self._n_steps) / (10 + self._n_steps))
+        with torch.no_grad():
+            for average, weight in zip(self._averaged.parameters(), self.trainee.parameters(), strict=True):
+                average.lerp_(weight, 1 - keep)
+
+    def _look(self, training_loss: float | None, rate: float) -> None:
+        """Add a point to the curves."""
+        loss, errors = look(self._averaged, self.held_out, self.settings)
+        point = Epoch(self._epoch, self._n_steps, rate, training_loss, loss, errors, self._seconds)
+        self.history.append(point)
+        if loss < self._best[0] or not self._best[2]:
+            self._best = loss, self._epoch, _copy(self._averaged)
+        self._write_curves()
+        self._tell(f"epoch {self._epoch} of {self.settings.epochs}: {in_words(errors)}; loss {loss:.4g}")
+
+    def _write_curves(self) -> None:
+        path = self.folder / CURVES
+        partial = path.with_suffix(".partial")
+        with partial.open("w", newline="", encoding="utf-8") as file:
+            rows = [point.row() for point in self.history]
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        partial.replace(path)
+
+    def _save(self) -> None:
+        path = self.folder / CHECKPOINT
+        partial = path.with_suffix(".partial")
+        state = {
+            "digest": self._digest,
+            "trainee": self.trainee.state_dict(),
+            "averaged": self._averaged.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "best": self._best,
+            "history": [asdict(point) for point in self.history],
+            "losses": self._losses,
+            "epoch": self._epoch,
+            "place": self._place,
+            "n_steps": self._n_steps,
+            "seconds": self._seconds,
+        }
+        torch.save(state, partial)
+        partial.replace(path)
+
+    def _load(self, path: Path) -> None:
+        state = torch.load(path, weights_only=True, map_location=self._device)
+        if state["digest"] != self._digest:
+            raise InputError(
+                f"{self.folder} holds a training on other data or with other settings; give those again, or another "
+                f"folder, or delete {CHECKPOINT}"
+            )
+        self.trainee.load_state_dict(state["trainee"])
+        self._averaged.load_state_dict(state["averaged"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._best = state["best"]
+        self.history = [Epoch(**(one | {"errors": Errors(**one["errors"])})) for one in state["history"]]
+        self._losses, self._epoch, self._place = state["losses"], state["epoch"], state["place"]
+        self._n_steps, self._seconds = state["n_steps"], state["seconds"]
+        self._tell(f"going on from epoch {self._epoch}, batch {self._place}")
+
+
+def look(trainee: Trainee, targets: Sequence[Target], settings: RefitSettings) -> tuple[float, Errors]:
+    """Loss and mean absolute errors on some crystals."""
+    device = next(trainee.parameters()).device
+    sizes = [len(one.numbers) for one in targets]
+    parts = []
+    for chosen in packs(range(len(targets)), sizes, settings.batch_atoms):
+        shown = Shown.of([targets[index] for index in chosen], device)
+        parts.append(Misses(*(one.detach() for one in trainee.misses(shown, training=False))))
+    misses = Misses(*(torch.cat(values) for values in zip(*parts, strict=True)))
+    loss = float(huber(misses, settings.loss_weights, settings.huber))
+    return loss, Errors(*(float(one.abs().mean()) if len(one) else None for one in misses))
+
+
+def in_words(errors: Errors) -> str:
+    """On one line."""
+    parts = []
+    for value, factor, unit in zip(
+        asdict(errors).values(), (1e3, 1e3, 1.0, 1.0), ("meV/atom", "meV/Å", "GPa", "μB"), strict=True
+    ):
+        if value is not None:
+            parts.append(f"{factor * value:.{1 if factor > 1 else 3}f} {unit}")
+    return ", ".join(parts)
+
+
+def _copy(trainee: Trainee) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in trainee.state_dict().items()}
