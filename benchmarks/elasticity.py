@@ -5,15 +5,15 @@
 
 The crystals are phases on the shipped hull, 2 to 12 atoms, spread evenly over the seven crystal systems. Both sides
 start from the cell that matsearch relaxed to 0.001 eV/Å, strain it by +-0.5 and +-1 % (normal and shear components of
-the Green-Lagrange tensor) and relax the ions in each strained cell to 0.002 eV/Å: at 0.01 the two stop at different
-places, and what force is left makes up to 2 % of a component (`--force-tol`). MatCalc's `ElasticityCalc` takes one
-crystal after the other, with the stock CHGNet as its calculator; both fit stresses. MatCalc runs with all 24 strains,
-as it does by default; matsearch with those that symmetry leaves independent (and, for the time at equal strains, with
-all 24). Prints by crystal system: the differences of K, G and the components of the tensor, relative to the largest
-component; and the ratio of times: on the clock, and of the processor, which a busy machine does not blur. Crystals that
-give way under some strain count for the times alone: their atoms fall to whichever side rounding tips them. Where
-stresses are not linear in the strain MatCalc's tensor is not symmetric, and has not the symmetry of the crystal: what
-is compared is its symmetric part; parity is judged at equal strains, and what fewer strains change stands beside it.
+the Green-Lagrange tensor) and relax the ions in each strained cell to 0.0005 eV/Å: at 0.002 the two stop at different
+places, and what force is left makes more than 1 % of a component of a soft crystal (`--force-tol`). MatCalc's
+`ElasticityCalc` takes one crystal after the other, with the stock CHGNet as its calculator; both fit stresses. MatCalc
+runs with all 24 strains, as it does by default; matsearch with those that symmetry leaves independent (and, for the time
+at equal strains, with all 24). Prints by crystal system: the differences of K, G and the components of the tensor,
+relative to the largest component; and the ratio of times: on the clock, and of the processor, which a busy machine does
+not blur. Crystals that give way under some strain count for the times alone: their atoms fall to whichever side rounding
+tips them. Where stresses are not linear in the strain MatCalc's tensor is not symmetric, and has not the symmetry of the
+crystal: what is compared is its symmetric part; parity is judged at equal strains, and what fewer strains change stands beside it.
 """
 
 import os
@@ -190,7 +190,7 @@ def main():
     parser.add_argument("--crystals", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--systems", default=",".join(SYSTEMS), help="of " + ", ".join(SYSTEMS))
-    parser.add_argument("--force-tol", type=float, default=0.002, help="eV/Å, of the ions in the strained cells")
+    parser.add_argument("--force-tol", type=float, default=0.0005, help="eV/Å, of the ions in the strained cells")
     parser.add_argument("--single", action="store_true", help="single precision on both sides, as in use")
     parser.add_argument("--skip-matcalc", action="store_true")
     given = parser.parse_args()

@@ -108,9 +108,13 @@ def fit_tensor(strains: np.ndarray, stresses: np.ndarray, basis: np.ndarray) -> 
     Returns:
         In the unit of the stresses.
     """
-    # Shears enter a stress twice in the energy; the weights make the fit independent of the axes.
-    weights = np.sqrt(_FACTORS)
-    design = np.einsum("nij,sj->sin", basis, strains) * weights[None, :, None]
+    # Shears enter a stress twice in the energy; the weights make the fit independent of the axes. Of a strain of the
+    # same largest component a shear is the longer: taken to one length, all strains count alike, and what stresses at
+    # finite strain lack of a symmetric tensor is shared evenly, as the mean of the tensor and its transpose does.
+    components = strains / _FACTORS
+    lengths = np.sqrt((components**2 * _FACTORS).sum(axis=1))
+    weights = np.sqrt(_FACTORS) * (np.abs(components).max(axis=1) / lengths)[:, None]
+    design = np.einsum("nij,sj->sin", basis, strains) * weights[:, :, None]
     coefficients, *_ = np.linalg.lstsq(design.reshape(-1, len(basis)), (stresses * weights).ravel(), rcond=None)
     tensor: np.ndarray = np.einsum("n,nij->ij", coefficients, basis)
     return tensor
