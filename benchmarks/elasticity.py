@@ -8,12 +8,13 @@ start from the cell that matsearch relaxed to 0.001 eV/Å, strain it by +-0.5 an
 the Green-Lagrange tensor) and relax the ions in each strained cell to 0.0005 eV/Å: at 0.002 the two stop at different
 places, and what force is left makes more than 1 % of a component of a soft crystal (`--force-tol`). MatCalc's
 `ElasticityCalc` takes one crystal after the other, with the stock CHGNet as its calculator; both fit stresses. MatCalc
-runs with all 24 strains, as it does by default; matsearch with those that symmetry leaves independent (and, for the time
-at equal strains, with all 24). Prints by crystal system: the differences of K, G and the components of the tensor,
+runs with all 24 strains, as it does by default; matsearch with those that symmetry leaves independent (and, for the
+time at equal strains, with all 24). Prints by crystal system: the differences of K, G and the components of the tensor,
 relative to the largest component; and the ratio of times: on the clock, and of the processor, which a busy machine does
-not blur. Crystals that give way under some strain count for the times alone: their atoms fall to whichever side rounding
-tips them. Where stresses are not linear in the strain MatCalc's tensor is not symmetric, and has not the symmetry of the
-crystal: what is compared is its symmetric part; parity is judged at equal strains, and what fewer strains change stands beside it.
+not blur. Crystals that give way under some strain count for the times alone: their atoms fall to whichever side
+rounding tips them. Where stresses are not linear in the strain MatCalc's tensor is not symmetric, and has not the
+symmetry of the crystal: what is compared is its symmetric part; parity is judged at equal strains, and what fewer
+strains change stands beside it.
 """
 
 import os
