@@ -1,4 +1,4 @@
-"""`matsearch potential`: which potentials there are, and whether one works here."""
+"""`matsearch potential`: which potentials there are, whether one works here, and training one."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from matsearch.cli.fine_tune import fine_tune
+
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-app = typer.Typer(help="Potentials: which there are, and whether one works here.", no_args_is_help=True)
+app = typer.Typer(help="Potentials: which there are, whether one works here, and training one.", no_args_is_help=True)
+app.command("fine-tune")(fine_tune)
 
 
 class Needs(NamedTuple):

@@ -21,14 +21,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from matsearch.errors import ConfigError
+from matsearch.errors import ConfigError, InputError
+from matsearch.potential.base import MODEL_FILE
 from matsearch.potential.batch import CrystalBatch
 from matsearch.potential.chgnet_plain import CHGNetBackbone
 from matsearch.potential.device import torch_device
 from matsearch.potential.longrange.latent import CHGNetSettings, LatentModel, LatentPotential, LatentSettings
 from matsearch.potential.refitted import RefittedPotential, RefittedSettings
-from matsearch.training.data import LabelledData, split_by_formula
-from matsearch.training.epochs import Epoch, Training
+from matsearch.training.data import LabelledData, LabelledStructure, split_by_formula
+from matsearch.training.epochs import CHECKPOINT, Epoch, Training
 from matsearch.training.refit_settings import RefitSettings
 from matsearch.training.targets import (
     BATCH_ATOMS,
@@ -60,6 +61,7 @@ class Refitted:
         history: The learning curves, from before the first epoch.
         best: Its point of them.
         targets: What was trained on.
+        held_out: Rows that were looked at.
         settings: How.
     """
 
@@ -67,6 +69,7 @@ class Refitted:
     history: list[Epoch]
     best: Epoch
     targets: Targets
+    held_out: list[LabelledStructure]
     settings: RefitSettings
 
 
@@ -99,6 +102,7 @@ def fine_tune(
     rows = list(data.rows), [] if held_out is None else list(held_out.rows)
     if held_out is None:
         rows = split_by_formula(data.rows, settings.held_out, settings.seed)
+    _require_own(folder)
     folder.mkdir(parents=True, exist_ok=True)
     targets = make_targets(
         *rows,
@@ -113,7 +117,21 @@ def fine_tune(
     training.run()
     potential = make_potential(training.best_weights(), start, settings, targets, str(folder), where)
     potential.save(folder)
-    return Refitted(potential, training.history, training.best, targets, settings)
+    left_out = {one.source for one in targets.bad}
+    looked_at = [row for row in rows[1] if row.source not in left_out]
+    return Refitted(potential, training.history, training.best, targets, looked_at, settings)
+
+
+def _require_own(folder: Path) -> None:
+    """Refuse to write over what no training of ours left.
+
+    Raises:
+        InputError: There is a file, or another potential.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; a potential is written into a folder")
+    if (folder / MODEL_FILE).exists() and not (folder / CHECKPOINT).exists():
+        raise InputError(f"{folder} holds a potential already ({MODEL_FILE}); choose another folder")
 
 
 def make_trainee(start: Start, settings: RefitSettings, targets: Targets, device: torch.device) -> Trainee:
