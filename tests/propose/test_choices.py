@@ -69,6 +69,19 @@ def test_the_lowest_is_proposed_and_the_reply_says_of_how_many():
     assert f"the lowest of 4, as it stands {volumes(chosen[:1])[0]:.3f} eV/atom above the hull" in text.splitlines()[0]
 
 
+def test_prompts_of_one_call_take_different_crystals_where_they_can():
+    parents = shipped_pool().draw_parents(SPACE, np.random.default_rng(2), 1)
+    text = request_text("substitute", [(2, parents[0].structure)], SPACE)
+    prompts = [asked(number, text) for number in range(6)]
+    formulas = [one.composition.reduced_formula for one in crystals(backend(6, volumes).complete(prompts))]
+    assert len(set(formulas)) == 6
+    predicted = Space(composition="MgO")
+    prompts = [asked(number, request_text("predict", [], predicted)) for number in range(6)]
+    found = crystals(backend(6, volumes).complete(prompts))
+    assert {one.composition.reduced_formula for one in found} == {"MgO"}
+    assert len({round(height, 3) for height in volumes(found)}) == 6
+
+
 def test_crystals_without_a_height_come_last_and_alone_are_proposed_all_the_same():
     prompts = [prompt(0, "substitute")]
     (first,) = crystals(backend(1, None).complete(prompts))

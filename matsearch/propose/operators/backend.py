@@ -43,7 +43,7 @@ class OperatorsBackend(Backend):
         self._heights: Heights | None = None
 
     def choose_lowest(self, n_choices: int, heights: Heights | None) -> None:
-        """Make so many crystals for each prompt, and propose the lowest of them.
+        """Make so many crystals for each prompt, and propose the lowest of them that no other prompt of the same call has taken.
 
         Args:
             n_choices: At most; an operator that finds fewer is content with these.
@@ -91,21 +91,31 @@ class OperatorsBackend(Backend):
 
 
 def _lowest(made: Sequence[list[Proposal] | Rejection], heights: Heights | None) -> list[str]:
-    """Of each prompt's crystals the lowest, as the text of a reply; the first where there is no height."""
+    """Of each prompt's crystals the lowest, as the text of a reply; the first where there is no height.
+
+    Prompts of one call often show the same parents. So one whose formula another prompt has taken comes after all
+    others; if all are taken, as in a prediction, one that is as high as what was taken: it is likely the same crystal.
+    """
     texts: list[str] = []
     several = [one for found in made if isinstance(found, list) for one in found]
     of_all = iter(heights([one.structure for one in several]) if heights is not None and several else ())
+    taken: set[str | tuple[str, float]] = set()
     for found in made:
         if isinstance(found, Rejection):
             texts.append(f"no crystal: {found.reason}: {found.detail}")
             continue
         chosen, why = found[0], ""
-        if heights is not None:
-            known = [(height, index) for index, height in enumerate(next(of_all) for _ in found) if height is not None]
-            if known:
-                height, index = min(known)
-                chosen = found[index]
-                why = f"; the lowest of {len(found)}, as it stands {height:.3f} eV/atom above the hull"
+        known = []
+        for index, (one, height) in enumerate(zip(found, of_all, strict=False)):
+            formula = one.structure.composition.reduced_formula
+            if height is not None:
+                known.append((formula in taken, (formula, height) in taken, height, index, formula))
+        if known:
+            *_, height, index, formula = min(known)
+            taken |= {formula, (formula, height)}
+            chosen = found[index]
+            left = "" if height == min(one[2] for one in known) else " not taken yet"
+            why = f"; the lowest of {len(found)}{left}, as it stands {height:.3f} eV/atom above the hull"
         parents = ", ".join(map(str, chosen.parents)) or "nothing"
         texts.append(f"{chosen.change}; from {parents}{why}\n{to_json(chosen.structure)}")
     return texts
