@@ -43,7 +43,7 @@ class OperatorsBackend(Backend):
         self._heights: Heights | None = None
 
     def choose_lowest(self, n_choices: int, heights: Heights | None) -> None:
-        """Make so many crystals for each prompt, and propose the lowest of them that no other prompt of the same call has taken.
+        """Make so many crystals for each prompt; propose the lowest that no other prompt of the same call has taken.
 
         Args:
             n_choices: At most; an operator that finds fewer is content with these.
