@@ -10,16 +10,18 @@ import csv
 import math
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from matsearch.errors import ConfigError, InputError, PotentialError
+from matsearch.potential.threads import n_threads, one_thread
 from matsearch.records import content_hash
 from matsearch.training.refit_settings import RefitSettings
 from matsearch.training.targets import Target, Targets, packs
@@ -31,6 +33,12 @@ CHECKPOINT_SECONDS = 120.0
 """Between checkpoints within an epoch."""
 LARGEST_GRADIENT = 10.0
 """Norm beyond which a gradient is shortened: of one crystal with labels from elsewhere, not of a usual batch."""
+PART_ATOMS = 110
+"""Atoms that are computed together on a CPU: more would fall out of its caches."""
+GPU_ATOMS = 4000
+"""Likewise on a GPU, where memory is the limit."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -154,20 +162,30 @@ class Training:
     def _step(self, targets: Sequence[Target], rate: float) -> None:
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        self._optimizer.zero_grad(set_to_none=True)
-        weights = self.settings.loss_weights
-        misses = self.trainee.misses(Shown.of(targets, self._device), derivatives=bool(weights[1] or weights[2]))
-        loss = huber(misses, weights, self.settings.huber)
-        self._losses.append(float(loss.detach()))
+        weights, delta = self.settings.loss_weights, self.settings.huber
+        n_known = known(targets)
+
+        def work(part: list[Target]) -> tuple[float, tuple[Tensor | None, ...]]:
+            shown = Shown.of(part, self._device)
+            misses = self.trainee.misses(shown, derivatives=bool(weights[1] or weights[2]))
+            loss = huber(misses, weights, delta, n_known)
+            if not loss.requires_grad:
+                return 0.0, (None,) * len(self._trained)
+            return float(loss.detach()), torch.autograd.grad(loss, self._trained, allow_unused=True)
+
+        losses, slopes = zip(*share_out(work, targets, self._device), strict=True)
+        self._losses.append(sum(losses))
         if not math.isfinite(self._losses[-1]):
             raise PotentialError(
                 f"the loss is not finite at step {self._n_steps} of the training in {self.folder}; take a lower "
                 f"learning rate than {self.settings.learning_rate:g}, and delete {CHECKPOINT} to begin anew"
             )
-        if loss.requires_grad:
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(self._trained, LARGEST_GRADIENT)
-            self._optimizer.step()
+        for weight, parts in zip(self._trained, zip(*slopes, strict=True), strict=True):
+            found = [one for one in parts if one is not None]
+            # Added up in one order, whichever came first.
+            weight.grad = torch.stack(found).sum(0) if found else None
+        torch.nn.utils.clip_grad_norm_(self._trained, LARGEST_GRADIENT)
+        self._optimizer.step()
         self._n_steps += 1
         keep = min(self.settings.averaging, (1 + self._n_steps) / (10 + self._n_steps))
         with torch.no_grad():
@@ -233,14 +251,43 @@ class Training:
 def look(trainee: Trainee, targets: Sequence[Target], settings: RefitSettings) -> tuple[float, Errors]:
     """Loss and mean absolute errors on some crystals."""
     device = next(trainee.parameters()).device
-    sizes = [len(one.numbers) for one in targets]
-    parts = []
-    for chosen in packs(range(len(targets)), sizes, settings.batch_atoms):
-        shown = Shown.of([targets[index] for index in chosen], device)
-        parts.append(Misses(*(one.detach() for one in trainee.misses(shown, training=False))))
+
+    def work(part: list[Target]) -> Misses:
+        found = trainee.misses(Shown.of(part, device), training=False)
+        return Misses(*(one.detach() for one in found))
+
+    parts = share_out(work, targets, device)
     misses = Misses(*(torch.cat(values) for values in zip(*parts, strict=True)))
-    loss = float(huber(misses, settings.loss_weights, settings.huber))
+    loss = float(huber(misses, settings.loss_weights, settings.huber, known(targets)))
     return loss, Errors(*(float(one.abs().mean()) if len(one) else None for one in misses))
+
+
+def share_out(work: Callable[[list[Target]], T], targets: Sequence[Target], device: torch.device) -> list[T]:
+    """What `work` makes of parts of some crystals, in their order; on a CPU on as many threads as there are.
+
+    Parts are the same however many threads there are, so that sums over them have the same bits.
+    """
+    n_atoms = PART_ATOMS if device.type == "cpu" else GPU_ATOMS
+    parts = [
+        [targets[i] for i in one] for one in packs(range(len(targets)), [len(t.numbers) for t in targets], n_atoms)
+    ]
+
+    def alone(part: list[Target]) -> T:
+        with one_thread(device):
+            return work(part)
+
+    if len(parts) < 2 or device.type != "cpu" or n_threads() < 2:
+        return [alone(part) for part in parts]
+    with ThreadPoolExecutor(n_threads()) as threads:
+        return list(threads.map(alone, parts))
+
+
+def known(targets: Sequence[Target]) -> tuple[int, int, int, int]:
+    """How many numbers are known of the energies, forces, stresses and moments of some crystals."""
+    forces, stresses, magmoms = (
+        sum(int(np.isfinite(getattr(one, name)).sum()) for one in targets) for name in ("forces", "stress", "magmoms")
+    )
+    return len(targets), forces, stresses, magmoms
 
 
 def in_words(errors: Errors) -> str:

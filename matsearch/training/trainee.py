@@ -160,16 +160,17 @@ class Trainee(nn.Module):
         )
 
 
-def huber(misses: Misses, weights: Sequence[float], delta: float) -> Tensor:
+def huber(misses: Misses, weights: Sequence[float], delta: float, n_known: Sequence[int]) -> Tensor:
     """Weighted sum of the mean Huber losses of energies, forces, stresses and moments.
 
     Args:
-        misses: Differences.
+        misses: Differences, of all that is known or of a part.
         weights: As many as there are kinds.
         delta: Where a loss goes over from square to linear, in the units of each.
+        n_known: Of each kind, what the mean is over: so losses of parts add up to that of the whole.
     """
     total = misses.energies.new_zeros(())
-    for values, weight in zip(misses, weights, strict=True):
+    for values, weight, n in zip(misses, weights, n_known, strict=True):
         if weight and len(values):
-            total = total + weight * F.huber_loss(values, torch.zeros_like(values), delta=delta)
+            total = total + weight / n * F.huber_loss(values, torch.zeros_like(values), delta=delta, reduction="sum")
     return total

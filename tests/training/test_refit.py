@@ -112,6 +112,23 @@ def test_a_training_stopped_anywhere_goes_on_as_if_it_had_not_been(data, tmp_pat
         torch.testing.assert_close(weight, parts.potential.weights()[name], atol=0, rtol=0)
 
 
+def test_parts_on_several_threads_have_the_bits_of_one_and_add_up_to_the_whole(data, tmp_path, monkeypatch):
+    settings = QUICK.model_copy(update={"batch_atoms": 12, "epochs": 1})
+    whole = fine_tune(data, settings, tmp_path / "whole", device="cpu")
+    monkeypatch.setattr(epochs, "PART_ATOMS", 4)
+    found = []
+    before = torch.get_num_threads()
+    for n_threads in (1, 2):
+        torch.set_num_threads(n_threads)
+        found.append(fine_tune(data, settings, tmp_path / f"{n_threads}", device="cpu"))
+    torch.set_num_threads(before)
+    assert found[0].best.errors == found[1].best.errors
+    for name, weight in found[0].potential.weights().items():
+        torch.testing.assert_close(weight, found[1].potential.weights()[name], atol=0, rtol=0)
+    assert found[0].best.training_loss == pytest.approx(whole.best.training_loss, rel=1e-3)
+    assert found[0].best.errors.force == pytest.approx(whole.best.errors.force, rel=1e-2)
+
+
 def test_terms_are_asked_once_and_another_training_is_not_gone_on_with(data, tmp_path, monkeypatch):
     settings = QUICK.model_copy(update={"long_range": "pqeq", "epochs": 1})
     fine_tune(data, settings, tmp_path, device="cpu")
