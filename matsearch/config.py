@@ -444,7 +444,13 @@ def _with_absolute_paths(config: CampaignConfig, folder: Path) -> CampaignConfig
         prompts = str(own)  # else a name of the package's
     second = config.search.second_opinion
     second = None if second is None else of_potential(second)
-    search = config.search.model_copy(update={"prompts": prompts, "second_opinion": second})
+    operators, twins = (
+        {module(name): weight for name, weight in weights.items()}
+        for weights in (config.search.operators, config.search.twins)
+    )
+    search = config.search.model_copy(
+        update={"prompts": prompts, "second_opinion": second, "operators": operators, "twins": twins}
+    )
     return config.model_copy(
         update={
             "llm": llms, "objectives": objectives, "potential": potential, "reference": reference, "search": search

@@ -20,6 +20,7 @@ from matsearch.llm.base import Backend, load_backend
 from matsearch.objectives.base import Objective, ObjectiveContext, find_objective, load_objective
 from matsearch.objectives.cascade import by_cost
 from matsearch.potential.base import Potential, load_potential
+from matsearch.propose.operators import OPERATORS, load_operator
 from matsearch.propose.operators.backend import OperatorsBackend
 from matsearch.propose.proposer import Proposer
 from matsearch.propose.templates import Templates
@@ -28,7 +29,7 @@ from matsearch.records import Rejection, Relaxed, content_hash
 from matsearch.reference.known import Phase, Reference, load_reference
 from matsearch.relaxation.relaxer import protocol
 from matsearch.search import Goal, goal_from
-from matsearch.search.settings import WITHOUT_TEMPLATE
+from matsearch.search.settings import has_template
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -104,9 +105,11 @@ class Parts:
         search = config.search
         templates = Templates(search.prompts)
         proposer = Proposer(space, sought, search.show, search.show_scores, config.seed, templates)
+        for name in {*search.operators, *search.twins} - set(OPERATORS):
+            load_operator(name)  # one of somebody's own: what is wrong with it is said now
         for style in sorted({backend.style for backend in backends}):
             proposer.check(style)
-            if style != "operators" and (names := sorted(WITHOUT_TEMPLATE & search.operators.keys())):
+            if style != "operators" and (names := sorted(one for one in search.operators if not has_template(one))):
                 raise ConfigError(
                     f"[search] operators {', '.join(names)} are no prompts for an LLM; name them under "
                     '[search.twins], or with backend = "operators" alone'

@@ -2,18 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
-Operator = Literal[
+from matsearch.plugins import entry_point_names
+
+OPERATORS = (
     "analogue", "crossover", "distort", "explore", "ion_exchange", "mutate", "optimise", "predict", "prototype",
     "random_prototype", "repair", "substitute", "vacancy", "wyckoff",
-]  # fmt: skip
+)  # fmt: skip
+"""Those that are built in."""
+
+
+def _known_operator(name: str) -> str:
+    if name not in OPERATORS and ":" not in name and name not in (others := entry_point_names("matsearch.operators")):
+        known = ", ".join([*OPERATORS, *others])
+        raise ValueError(f'known operators: {known}, or a path "pkg.module:Attr" to one without an LLM')
+    return name
+
+
+Operator = Annotated[str, AfterValidator(_known_operator)]
 
 
 WITHOUT_TEMPLATE = frozenset({"analogue", "ion_exchange", "random_prototype"})
 """Operators that no LLM is asked for: they start from known phases."""
+
+
+def has_template(operator: str) -> bool:
+    """Whether an LLM can be asked for it: not for one of somebody's own, which makes crystals itself."""
+    return operator in OPERATORS and operator not in WITHOUT_TEMPLATE
 
 
 class SearchSettings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
@@ -26,8 +53,8 @@ class SearchSettings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
         children_per_prompt: How many crystals a prompt is asked for.
         seeds: How many known phases start the search; as many as `population` if not given.
         operators: Weight of each operator that LLMs are asked for; each is the name of a prompt template, save
-            `analogue`, `ion_exchange` and `random_prototype`, which start from known phases and which only the backend
-            `operators` knows.
+            `analogue`, `ion_exchange` and `random_prototype`, which start from known phases, and of your own
+            (`"pkg.module:Attr"` or an entry point `matsearch.operators`): only the backend `operators` knows these.
         twins: Weight of each operator that is done beside the LLMs without one. If not given, those of the preset
             where the embedded model is the only LLM, else none.
         choices: Crystals that an operator without an LLM makes for one proposal, whose single points are compared: the

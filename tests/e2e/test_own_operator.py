@@ -1,0 +1,65 @@
+"""A campaign with an operator of the user's own, from a file beside the campaign's."""
+
+import sqlite3
+
+import pytest
+
+SWAP = """
+from matsearch.propose.operators import Change, Operator
+from matsearch.records import Rejection, Stage
+
+class Swap(Operator):
+    name = "swap"
+    needs_balance = False
+
+    def attempt(self, parents, space, rng):
+        structure = parents[int(rng.integers(len(parents)))].structure.copy()
+        symbols = sorted({site.specie.symbol for site in structure})
+        if len(symbols) < 2:
+            return Rejection(Stage.CHECK, "one_element", "nothing to exchange")
+        first, second = rng.choice(symbols, 2, replace=False)
+        structure.replace_species({first: second, second: first})
+        return Change(structure, f"{first} and {second} exchanged")
+"""
+SEARCH = 'generations = 2\npopulation = 4\nseeds = 6\noperators = { "swap:Swap" = 1.0 }'
+
+
+def test_it_makes_crystals_and_is_found_again_when_the_run_goes_on(write_campaign, command, tmp_path):
+    path = write_campaign(search=SEARCH)
+    path.write_text(path.read_text().replace('backend = "scripted"\nmodel = "script"', 'backend = "operators"'))
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("options")]
+    path.write_text("\n".join(lines))
+    path.with_name("swap.py").write_text(SWAP)
+    run_dir = tmp_path / "run"
+    status, _, err = command("run", str(path), "--run-dir", str(run_dir), "--set", "budget.relaxations=2")
+    assert status == 0, err
+    with sqlite3.connect(run_dir / "run.sqlite") as store:
+        operators = {name for (name,) in store.execute("SELECT operator FROM candidates WHERE operator != 'seed'")}
+        texts = [text for (text,) in store.execute("SELECT text FROM replies")]
+    assert operators == {f"{path.with_name('swap.py')}:Swap"}
+    assert any("exchanged" in text for text in texts)
+    status, _, err = command("run", str(run_dir), "--set", "budget.relaxations=4")
+    assert status == 0, err
+
+
+@pytest.mark.parametrize(
+    ("operators", "words"),
+    [
+        ('{ "swap:Other" = 1.0 }', ["swap", "Other"]),
+        ('{ "nowhere:Swap" = 1.0 }', ["nowhere"]),
+        ('{ "swap:Rejection" = 1.0 }', ["subclass", "Operator"]),
+    ],
+)
+def test_what_is_no_operator_is_one_line(write_campaign, command, operators, words):
+    path = write_campaign(search=f"generations = 1\npopulation = 4\nseeds = 3\ntwins = {operators}")
+    path.with_name("swap.py").write_text(SWAP)
+    status, _, err = command("run", str(path))
+    assert status != 0 and len(err.strip().splitlines()) == 1
+    assert all(word in err for word in words)
+
+
+def test_an_llm_is_not_asked_for_it(write_campaign, command):
+    path = write_campaign(search=SEARCH)
+    path.with_name("swap.py").write_text(SWAP)
+    status, _, err = command("run", str(path))
+    assert status != 0 and "Swap" in err and "search.twins" in err
