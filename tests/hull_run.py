@@ -16,6 +16,7 @@ from pymatgen.core import Composition, Lattice, Structure
 from matsearch.config import resolve_config
 from matsearch.crystal.identity import structure_hash
 from matsearch.crystal.text import to_json
+from matsearch.potential.base import load_potential
 from matsearch.reference import load_reference
 from matsearch.store import RunStore
 
@@ -55,6 +56,8 @@ CRYSTALS: list[tuple[str, float, float | None, float | None, str, str | None, di
 N_SEEDS = 2
 FAMILY = {number: [0] for number in range(N_SEEDS, 8)} | {number: [1, 5] for number in range(8, len(CRYSTALS))}
 SECOND_OPINION = {10: 0.04}
+N_CHARGED = 7
+"""So many have charges, as if the potential gave any."""
 JUDGED = {3: 0.052, 5: -0.011, 6: 0.003}
 
 
@@ -123,6 +126,7 @@ def _fill(store: RunStore) -> None:
     known = phase_diagram()
     (mine,) = [entry for entry in known.all_entries if entry.name == EXTRA[0]]
     _relaxation(store, "extra", rock_salt("Ti Ti Ti Ti", 4.18), mine.energy, 0)
+    charges = _charges([rock_salt(cations, edge) for cations, edge, *_ in CRYSTALS[:N_CHARGED]])
     for llm, (operator, template) in enumerate([("mutate", "chat/mutate"), ("substitute", "operators/substitute")]):
         store.insert("proposals", [{
             "id": llm, "generation": 1, "operator": operator, "parents": json.dumps(FAMILY[N_SEEDS + 6 * llm]),
@@ -157,7 +161,8 @@ def _fill(store: RunStore) -> None:
                 row["relaxation_key"] = f"k{number}"
                 relaxed = structure.copy().apply_strain(0.01 * (number % 3))
                 hull = known.get_hull_energy_per_atom(structure.composition)
-                _relaxation(store, f"k{number}", relaxed, 8 * (hull + (0.5 if height is None else height)), number)
+                energy = 8 * (hull + (0.5 if height is None else height))
+                _relaxation(store, f"k{number}", relaxed, energy, number, charges.get(number))
         store.insert("candidates", [row])
         values = {"energy_above_hull": height, "bulk_modulus": bulk, "second_opinion": SECOND_OPINION.get(number)}
         for name, value in values.items():
@@ -166,10 +171,18 @@ def _fill(store: RunStore) -> None:
                 store.insert("scores", [score | {"unit": "GPa" if name == "bulk_modulus" else "eV/atom"}])
 
 
-def _relaxation(store: RunStore, key: str, structure: Structure, energy: float, number: int) -> None:
+def _charges(structures: list[Structure]) -> dict[int, list[float]]:
+    """By PQEq: what a potential with charges leaves in a run."""
+    predictions = load_potential("pqeq", "cpu").predict(structures)
+    return {number: one.charges.tolist() for number, one in enumerate(predictions) if one.charges is not None}
+
+
+def _relaxation(
+    store: RunStore, key: str, structure: Structure, energy: float, number: int, charges: list[float] | None = None
+) -> None:
     content = json.loads(to_json(structure))
-    if number % 2:
-        content["charges"] = [1.25 - 0.01 * number] * 4 + [0.01 * number - 1.25] * 4
+    if charges is not None:
+        content["charges"] = charges
     store.insert("relaxations", [{
         "key": key, "structure": json.dumps(content), "energy": energy, "converged": int(number != 12),
         "n_steps": 10 + number, "max_force": 0.001 * number, "seconds": 1.5 + number,

@@ -5,57 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
-import time
 from importlib import resources
 
 import numpy as np
 import pytest
 from large_run import HOSTILE, LEFT_HANDED
+from opened_page import SIZES, Opened
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
 
 from matsearch.crystal.text import from_cif, from_json
 from matsearch.report.live import LiveServer
 from matsearch.store import RunStore
-
-SIZES = {"wide": (1280, 900), "narrow": (390, 844)}
-
-
-class Opened:
-    """A page with all that it said."""
-
-    def __init__(self, browser, address, size="wide", scheme="light", offline=True):
-        width, height = SIZES[size]
-        self.context = browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme=scheme, offline=offline, accept_downloads=True
-        )
-        self.page = self.context.new_page()
-        self.said: list[str] = []
-        self.page.on("console", lambda one: self.said.append(one.text) if one.type == "error" else None)
-        self.page.on("pageerror", lambda one: self.said.append(str(one)))
-        start = time.perf_counter()
-        self.page.goto(address)
-        self.page.wait_for_selector("html[data-ready]")
-        self.seconds = time.perf_counter() - start
-
-    def formulas(self):
-        return self.page.locator("#candidates tbody button.link").all_inner_texts()
-
-    def column(self, key):
-        """The cells of a column of the table."""
-        keys = self.page.locator("#candidates thead button").evaluate_all("all => all.map((one) => one.dataset.key)")
-        return self.page.locator(f"#candidates tbody tr td:nth-child({keys.index(key) + 2})").all_inner_texts()
-
-    def open(self, number):
-        self.page.select_option("#view", "all")
-        self.page.fill("#find", f"#{number}")
-        self.page.click(f"#candidates button[data-id='{number}']")
-        self.page.wait_for_selector("#crystal[open]")
-        self.page.wait_for_selector("#talk > *")
-
-    def close(self):
-        self.context.close()
-        assert self.said == []
 
 
 @pytest.fixture
@@ -71,22 +32,39 @@ def opened(browser, some_run):
         one.close()
 
 
-def slowdown():
-    """How many times longer than its work something takes on this machine now."""
-    wall, work = time.perf_counter(), time.process_time()
-    while time.process_time() - work < 0.2:
-        pass
-    return (time.perf_counter() - wall) / (time.process_time() - work)
+def processor_time(browser):
+    """Seconds that each process of the browser has spent on a processor, by its kind and id."""
+    processes = browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")["processInfo"]
+    return {(one["type"], one["id"]): one["cpuTime"] for one in processes}
 
 
-def test_five_thousand_candidates_load_in_three_seconds_from_one_small_file(opened, large_run):
+def test_five_thousand_candidates_load_in_three_seconds_from_one_small_file(browser, opened, large_run):
+    """Processor time of all the browser's processes together, what a graphics card would do included.
+
+    By a clock it takes no longer than that where a processor is free for it; how long it takes beside what else this
+    machine does says nothing of the page.
+    """
     assert (large_run / "report.html").stat().st_size < 15_000_000
-    # Where others keep the machine busy, seconds count as what they would be alone; the best of three.
-    seconds = []
-    for _ in range(3):
-        busy = max(1.0, slowdown())
-        seconds.append(opened(run_dir=large_run).seconds / max(busy, slowdown()))
-    assert min(seconds) < 3.0
+    before = processor_time(browser)
+    one = opened(run_dir=large_run)
+    spent = {process: seconds - before.get(process, 0.0) for process, seconds in processor_time(browser).items()}
+    assert one.page.inner_text("#shown").split(" of ")[1].startswith("5,000 candidates")
+    assert 0.1 < sum(spent.values()) < 3.0
+    # The process of the page itself.
+    metrics = {one["name"]: one["value"] for one in one.performance.send("Performance.getMetrics")["metrics"]}
+    assert 0.05 < metrics["TaskDuration"] <= metrics["ProcessTime"] < 1.0
+
+
+def test_plots_and_views_run_their_libraries_when_they_are_needed(opened):
+    one = opened()
+    running = "[typeof Plotly, typeof $3Dmol]"
+    one.page.evaluate("scrollTo(0, 0)")
+    assert one.page.evaluate(running)[1] == "undefined"
+    one.page.locator("#plot-energy").scroll_into_view_if_needed()
+    one.page.locator("#plot-energy .main-svg").first.wait_for()
+    assert one.page.evaluate(running) == ["object", "undefined"]
+    one.open(200)
+    assert one.page.evaluate(running) == ["object", "object"]
 
 
 def test_the_table_sorts_and_filters(opened):
