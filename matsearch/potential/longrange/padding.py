@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+FEW = 2e5
+"""Costs (numbers that are held at once) up to which another block takes longer than the pads of crystals unlike."""
+
 
 @dataclass(frozen=True, eq=False)
 class Block:
@@ -42,7 +45,8 @@ def blocks(sizes: Sequence[int], costs: Sequence[float], most: float, device: to
     for system in order:
         # The crystals come by rising cost: this one is the dearest yet, and the pads make all as dear as that.
         group = groups[-1] if groups else []
-        if group and (len(group) + 1) * costs[system] <= most and costs[system] <= 1.6 * costs[group[0]]:
+        together = (len(group) + 1) * costs[system]
+        if group and together <= most and (costs[system] <= 1.6 * costs[group[0]] or together <= FEW):
             group.append(system)
         else:
             groups.append([system])

@@ -11,6 +11,7 @@ with a core of charge q + Z at r and a shell of charge -Z at r + s, both Gaussia
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -107,10 +108,9 @@ class _Boys(torch.autograd.Function):
         ctx.save_for_backward(x)
         ctx.order = order
         small = x.clamp(max=0.5)
-        series, power = torch.zeros_like(x), torch.ones_like(x)
-        for n in range(14):  # 0.5^14/14! is 1e-15
-            series = series + power / (2 * (order + n) + 1)
-            power = power * -small / (n + 1)
+        series = torch.zeros_like(x)
+        for n in reversed(range(14)):  # 0.5^14/14! is 1e-15
+            series.mul_(small).add_((-1) ** n / (math.factorial(n) * (2 * (order + n) + 1)))
         large = x.clamp(min=0.5)
         upward = 0.5 * (torch.pi / large).sqrt() * torch.erf(large.sqrt())
         for m in range(order):
