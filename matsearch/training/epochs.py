@@ -31,6 +31,8 @@ CHECKPOINT, CURVES = "checkpoint.pt", "learning_curves.csv"
 """Files of a training."""
 CHECKPOINT_SECONDS = 120.0
 """Between checkpoints within an epoch."""
+FIRST_STEPS = 50
+"""In which the learning rate rises, or a tenth of all if that is fewer."""
 LARGEST_GRADIENT = 10.0
 """Norm beyond which a gradient is shortened: of one crystal with labels from elsewhere, not of a usual batch."""
 PART_ATOMS = 110
@@ -138,12 +140,13 @@ class Training:
         order = np.random.default_rng([settings.seed, self._epoch]).permutation(len(self.training)).tolist()
         sizes = [len(one.numbers) for one in self.training]
         batches = list(packs(order, sizes, settings.batch_atoms))
+        # The first steps are small: AdamW knows no scale yet.
+        warm = max(1, min(FIRST_STEPS, settings.epochs * len(batches) // 10))
         saved = began
         rate = 0.0
         while self._place < len(batches):
             done = (self._epoch + self._place / len(batches)) / settings.epochs
-            # The first steps are small: AdamW knows no scale yet.
-            rate = settings.learning_rate * min(1.0, (self._n_steps + 1) / 20) * 0.5 * (1 + math.cos(math.pi * done))
+            rate = settings.learning_rate * min(1.0, (self._n_steps + 1) / warm) * 0.5 * (1 + math.cos(math.pi * done))
             self._step([self.training[index] for index in batches[self._place]], rate)
             self._place += 1
             now = time.monotonic()
