@@ -2,7 +2,7 @@
 const NONMETALS = new Set("H B C N O F Si P S Cl As Se Br Te I".split(" "));
 const viewers = {};
 let shownCrystals = {};
-const drawnAtoms = {};
+const reached = {}; // what must be seen of each: places of its atoms and of the cell's corners
 
 /** 3Dmol's viewer in a box; null where the browser has no WebGL. */
 function viewerIn(side) {
@@ -52,7 +52,7 @@ function drawCrystal(side, crystal) {
   box.querySelector(".none")?.remove();
   const viewer = crystal ? viewerIn(side) : viewers[side];
   viewer?.clear();
-  drawnAtoms[side] = [];
+  reached[side] = [];
   if (!crystal || !viewer) {
     const why = crystal ? "This browser shows no 3D here (WebGL is off)." : side === "relaxed" ? "Not relaxed." : "No crystal.";
     box.append(make("span", { class: "none" }, why));
@@ -60,17 +60,19 @@ function drawCrystal(side, crystal) {
     return;
   }
   const n = $("supercell").getAttribute("aria-pressed") === "true" ? 2 : 1;
-  drawnAtoms[side] = atomsOf(crystal, n);
-  viewer.addModel().addAtoms(drawnAtoms[side]);
+  const atoms = atomsOf(crystal, n);
+  viewer.addModel().addAtoms(atoms);
   if (crystal.charges && $("charges").getAttribute("aria-pressed") === "true") {
-    for (const { x, y, z, site } of drawnAtoms[side]) {
+    for (const { x, y, z, site } of atoms) {
       viewer.addLabel(charged(crystal.charges[site]), {
         position: { x, y, z }, fontSize: 11, fontColor: colour("ink"), backgroundColor: colour("card"), backgroundOpacity: 0.8, alignment: "center", inFront: true,
       });
     }
   }
   viewer.setStyle({}, { sphere: { scale: 0.28, colorscheme: "Jmol" }, stick: { radius: 0.11, colorscheme: "Jmol" } });
+  reached[side] = atoms.map(({ x, y, z }) => [x, y, z]);
   const corners = [0, 1].flatMap((a) => [0, 1].flatMap((b) => [0, 1].map((c) => [a, b, c])));
+  reached[side].push(...corners.map((f) => place(crystal.lattice, f)));
   for (const from of corners) for (const axis of [0, 1, 2]) {
     if (from[axis]) continue;
     const to = from.map((value, k) => (k === axis ? 1 : value));
@@ -98,13 +100,14 @@ function turned([x, y, z]) {
 function recentre() {
   const sides = ["proposed", "relaxed"].filter((side) => shownCrystals[side] && viewers[side]);
   if (!sides.length) return;
-  const atoms = sides.flatMap((side) => drawnAtoms[side]);
-  const centre = ["x", "y", "z"].map((k) => (Math.min(...atoms.map((one) => one[k])) + Math.max(...atoms.map((one) => one[k]))) / 2);
+  const points = sides.flatMap((side) => reached[side]);
+  const middle = (values) => (Math.min(...values) + Math.max(...values)) / 2;
+  const centre = [0, 1, 2].map((k) => middle(points.map((one) => one[k])));
   const box = $(`view-${sides[0]}`);
   const slope = Math.tan(HALF_ANGLE);
   const wide = slope * Math.max(0.2, box.clientWidth / Math.max(1, box.clientHeight));
-  const away = atoms.map(({ x, y, z }) => {
-    const [right, up, near] = turned([x - centre[0], y - centre[1], z - centre[2]]);
+  const away = points.map((point) => {
+    const [right, up, near] = turned(point.map((one, k) => one - centre[k]));
     return near + Math.max((Math.abs(up) + 0.9) / slope, (Math.abs(right) + 0.9) / wide);
   });
   for (const side of sides) viewers[side].resize();
