@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from importlib import resources
 from itertools import pairwise
 
 import numpy as np
@@ -307,6 +308,9 @@ def test_all_panels_fit_the_screen(browser, hull_run, size):
     assert page.locator("#cost tr").count() == 14
     opened.open(3)
     assert page.evaluate("document.querySelector('dialog').scrollWidth") <= width
+    page.evaluate((resources.files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8"))
+    check = "axe.run('#crystal', { runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa'] }).then((one) => one.violations)"
+    assert page.evaluate(check) == []
     opened.close()
 
 
