@@ -9,8 +9,9 @@ from __future__ import annotations
 import csv
 import math
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,13 +33,15 @@ CHECKPOINT, CURVES = "checkpoint.pt", "learning_curves.csv"
 CHECKPOINT_SECONDS = 120.0
 """Between checkpoints within an epoch."""
 FIRST_STEPS = 50
-"""In which the learning rate rises, or a tenth of all if that is fewer."""
+"""In which the learning rate rises, or a quarter of all if that is fewer."""
 LARGEST_GRADIENT = 10.0
 """Norm beyond which a gradient is shortened: of one crystal with labels from elsewhere, not of a usual batch."""
 PART_ATOMS = 110
 """Atoms that are computed together on a CPU: more would fall out of its caches."""
 GPU_ATOMS = 4000
 """Likewise on a GPU, where memory is the limit."""
+N_AHEAD = 8
+"""Batches that are made ready for a GPU meanwhile, and threads for that: looking for neighbours is work for a CPU."""
 
 T = TypeVar("T")
 
@@ -141,13 +144,13 @@ class Training:
         sizes = [len(one.numbers) for one in self.training]
         batches = list(packs(order, sizes, settings.batch_atoms))
         # The first steps are small: AdamW knows no scale yet.
-        warm = max(1, min(FIRST_STEPS, settings.epochs * len(batches) // 10))
+        warm = max(1, min(FIRST_STEPS, settings.epochs * len(batches) // 4))
         saved = began
         rate = 0.0
-        while self._place < len(batches):
+        for targets, shown in self._ahead(batches[self._place :]):
             done = (self._epoch + self._place / len(batches)) / settings.epochs
             rate = settings.learning_rate * min(1.0, (self._n_steps + 1) / warm) * 0.5 * (1 + math.cos(math.pi * done))
-            self._step([self.training[index] for index in batches[self._place]], rate)
+            self._step(targets, rate, shown)
             self._place += 1
             now = time.monotonic()
             if now - saved > CHECKPOINT_SECONDS:
@@ -162,21 +165,31 @@ class Training:
         self._look(training_loss, rate)
         self._save()
 
-    def _step(self, targets: Sequence[Target], rate: float) -> None:
+    def _ahead(self, batches: Sequence[Sequence[int]]) -> Iterator[tuple[list[Target], Shown | None]]:
+        """Targets of the batches; for a GPU made ready on other threads while it works."""
+        chosen = ([self.training[index] for index in batch] for batch in batches)
+        if self._device.type == "cpu":
+            return ((targets, None) for targets in chosen)
+        return ahead(chosen, self._device)
+
+    def _step(self, targets: list[Target], rate: float, shown: Shown | None = None) -> None:
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         weights, delta = self.settings.loss_weights, self.settings.huber
         n_known = known(targets)
 
-        def work(part: list[Target]) -> tuple[float, tuple[Tensor | None, ...]]:
-            shown = Shown.of(part, self._device)
-            misses = self.trainee.misses(shown, derivatives=bool(weights[1] or weights[2]))
+        def work(part: Shown) -> tuple[float, tuple[Tensor | None, ...]]:
+            misses = self.trainee.misses(part, derivatives=bool(weights[1] or weights[2]))
             loss = huber(misses, weights, delta, n_known)
             if not loss.requires_grad:
                 return 0.0, (None,) * len(self._trained)
             return float(loss.detach()), torch.autograd.grad(loss, self._trained, allow_unused=True)
 
-        losses, slopes = zip(*share_out(work, targets, self._device), strict=True)
+        if shown is None:
+            found = share_out(lambda part: work(Shown.of(part, self._device)), targets, self._device)
+        else:
+            found = [work(shown)]
+        losses, slopes = zip(*found, strict=True)
         self._losses.append(sum(losses))
         if not math.isfinite(self._losses[-1]):
             raise PotentialError(
@@ -184,9 +197,9 @@ class Training:
                 f"learning rate than {self.settings.learning_rate:g}, and delete {CHECKPOINT} to begin anew"
             )
         for weight, parts in zip(self._trained, zip(*slopes, strict=True), strict=True):
-            found = [one for one in parts if one is not None]
+            of_parts = [one for one in parts if one is not None]
             # Added up in one order, whichever came first.
-            weight.grad = torch.stack(found).sum(0) if found else None
+            weight.grad = torch.stack(of_parts).sum(0) if of_parts else None
         torch.nn.utils.clip_grad_norm_(self._trained, LARGEST_GRADIENT)
         self._optimizer.step()
         self._n_steps += 1
@@ -263,6 +276,19 @@ def look(trainee: Trainee, targets: Sequence[Target], settings: RefitSettings) -
     misses = Misses(*(torch.cat(values) for values in zip(*parts, strict=True)))
     loss = float(huber(misses, settings.loss_weights, settings.huber, known(targets)))
     return loss, Errors(*(float(one.abs().mean()) if len(one) else None for one in misses))
+
+
+def ahead(batches: Iterable[list[Target]], device: torch.device) -> Iterator[tuple[list[Target], Shown]]:
+    """Batches with what a device needs of them, made ready on threads while others are trained on."""
+    with ThreadPoolExecutor(N_AHEAD) as threads:
+        waiting: deque[tuple[list[Target], Future[Shown]]] = deque()
+        for targets in batches:
+            waiting.append((targets, threads.submit(Shown.of, targets, "cpu")))
+            if len(waiting) > N_AHEAD:
+                first, shown = waiting.popleft()
+                yield first, shown.result().to(device)
+        for targets, shown in waiting:
+            yield targets, shown.result().to(device)
 
 
 def share_out(work: Callable[[list[Target]], T], targets: Sequence[Target], device: torch.device) -> list[T]:

@@ -8,8 +8,8 @@ prints it).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -67,6 +67,19 @@ class Shown:
             tensor(np.stack([one.stress for one in targets]) * EV_PER_A3_IN_GPA),
             tensor(np.concatenate([one.magmoms for one in targets])),
         )
+
+    def to(self, device: torch.device) -> Shown:
+        """The same on another device."""
+        old = self.batch
+        batch = CrystalBatch(
+            old.positions.to(device),
+            old.cells.to(device),
+            old.numbers.to(device),
+            old.sizes,
+            old.system_idx.to(device),
+        )
+        labels = (one.to(device) for one in (self.energies, self.forces, self.stresses, self.magmoms))
+        return Shown(batch, _moved(self.graph, device), *labels)
 
 
 class Misses(NamedTuple):
@@ -174,3 +187,12 @@ def huber(misses: Misses, weights: Sequence[float], delta: float, n_known: Seque
         if weight and len(values):
             total = total + weight / n * F.huber_loss(values, torch.zeros_like(values), delta=delta, reduction="sum")
     return total
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    """A tensor, or all those of a dataclass, on another device."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if not is_dataclass(value) or isinstance(value, type):
+        return value
+    return type(value)(**{one.name: _moved(getattr(value, one.name), device) for one in fields(value)})

@@ -17,10 +17,11 @@ from matsearch.training.epochs import Training, look
 from matsearch.training.refit import fine_tune, make_potential, make_trainee
 from matsearch.training.refit_settings import RefitSettings
 from matsearch.training.targets import make_targets, starting_point
+from matsearch.training.trainee import Shown
 from matsearch.units import EV_PER_A3_IN_GPA
 
 CPU = torch.device("cpu")
-QUICK = RefitSettings(energy_scale="hard", epochs=2, batch_atoms=6, learning_rate=2e-3, averaging=0.5, held_out=0.2)
+QUICK = RefitSettings(energy_scale="hard", epochs=2, batch_atoms=6, learning_rate=1e-3, averaging=0.5, held_out=0.2)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,7 @@ def test_errors_of_a_trainee_are_those_of_the_potential_it_becomes(data, long_ra
 
 @pytest.mark.parametrize("long_range", ["none", "pqeq", "latent"])
 def test_training_learns_and_the_result_loads_by_its_path(data, long_range, tmp_path):
-    settings = QUICK.model_copy(update={"long_range": long_range, "epochs": 4})
+    settings = QUICK.model_copy(update={"long_range": long_range, "epochs": 5})
     found = fine_tune(data, settings, tmp_path, device="cpu")
     assert found.best.loss < 0.8 * found.history[0].loss
     loaded = load_potential(str(tmp_path), "cpu")
@@ -86,7 +87,7 @@ def test_training_learns_and_the_result_loads_by_its_path(data, long_range, tmp_
         assert (one.charges is None) == (long_range == "none")
     assert loaded.energy_scale == "hard" and "Br" in loaded.elements and "O" not in loaded.elements
     lines = (tmp_path / "learning_curves.csv").read_text().splitlines()
-    assert len(lines) == 6 and lines[0].startswith("epoch,n_steps,learning_rate,training_loss,loss,seconds,energy_mae")
+    assert len(lines) == 7 and lines[0].startswith("epoch,n_steps,learning_rate,training_loss,loss,seconds,energy_mae")
 
 
 def test_a_training_stopped_anywhere_goes_on_as_if_it_had_not_been(data, tmp_path, monkeypatch):
@@ -129,6 +130,16 @@ def test_parts_on_several_threads_have_the_bits_of_one_and_add_up_to_the_whole(d
     assert found[0].best.errors.force == pytest.approx(whole.best.errors.force, rel=1e-2)
 
 
+def test_batches_made_ready_ahead_are_the_same_in_their_order(data):
+    _, targets = prepared(data, QUICK)
+    batches = [targets.training[i : i + 1] for i in range(len(targets.training))] * 2
+    trainee = make_trainee(starting_point("chgnet-0.3.0"), QUICK, targets, CPU)
+    for batch, (told, shown) in zip(batches, epochs.ahead(batches, CPU), strict=True):
+        assert told is batch
+        for one, other in zip(trainee.misses(shown), trainee.misses(Shown.of(batch, CPU)), strict=True):
+            torch.testing.assert_close(one, other, atol=0, rtol=0)
+
+
 def test_terms_are_asked_once_and_another_training_is_not_gone_on_with(data, tmp_path, monkeypatch):
     settings = QUICK.model_copy(update={"long_range": "pqeq", "epochs": 1})
     fine_tune(data, settings, tmp_path, device="cpu")
@@ -144,7 +155,7 @@ def test_terms_are_asked_once_and_another_training_is_not_gone_on_with(data, tmp
 
 def test_energies_alone_train_as_well_and_frozen_weights_stay(data, tmp_path):
     bare = LabelledData(tuple(replace(row, forces=None, stress=None) for row in data.rows), ())
-    settings = QUICK.model_copy(update={"frozen": ("atom_embedding", "atom_conv_layers.0"), "epochs": 1})
+    settings = QUICK.model_copy(update={"frozen": ("atom_embedding", "atom_conv_layers.0"), "epochs": 4})
     found = fine_tune(bare, settings, tmp_path, device="cpu")
     assert found.best.errors.force is None and found.best.errors.energy is not None
     start = starting_point("chgnet-0.3.0").weights
