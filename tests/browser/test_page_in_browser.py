@@ -23,8 +23,8 @@ from matsearch.store import RunStore
 def opened(browser, some_run):
     pages = []
 
-    def open_page(run_dir=some_run, **how):
-        pages.append(Opened(browser, (run_dir / "report.html").as_uri(), **how))
+    def open_page(run_dir=some_run, in_3d=False, **how):
+        pages.append(Opened(browser, (run_dir / "report.html").as_uri(), in_3d=in_3d, **how))
         return pages[-1]
 
     yield open_page
@@ -46,7 +46,7 @@ def test_five_thousand_candidates_load_in_three_seconds_from_one_small_file(brow
     """
     assert (large_run / "report.html").stat().st_size < 15_000_000
     before = processor_time(browser)
-    one = opened(run_dir=large_run)
+    one = opened(run_dir=large_run, in_3d=True)
     spent = {process: seconds - before.get(process, 0.0) for process, seconds in processor_time(browser).items()}
     assert one.page.inner_text("#shown").split(" of ")[1].startswith("5,000 candidates")
     assert 0.1 < sum(spent.values()) < 3.0
@@ -116,7 +116,7 @@ def test_numbers_in_the_table_are_those_of_the_store(opened, some_run):
 
 
 def test_a_crystal_opens_with_both_views_and_its_lineage_is_followed(opened):
-    one = opened()
+    one = opened(in_3d=True)
     page = one.page
     one.open(200)
     assert "candidate 200" in page.inner_text("#crystal-subtitle")
@@ -136,7 +136,7 @@ def test_a_crystal_opens_with_both_views_and_its_lineage_is_followed(opened):
 
 
 def test_a_crystal_is_drawn_in_3d(opened):
-    one = opened()
+    one = opened(in_3d=True)
     one.open(LEFT_HANDED)
     if one.page.locator("#view-relaxed .none").count():
         assert "WebGL is off" in one.page.inner_text("#view-relaxed")
