@@ -116,6 +116,27 @@ def read_labelled(paths: Sequence[Path], form: LabelFormat | None = None) -> Lab
     return LabelledData(tuple(rows), tuple(bad))
 
 
+def write_labelled(rows: Sequence[LabelledStructure], path: Path) -> None:
+    """Rows as Parquet, in the units that `read_labelled` takes if not told otherwise."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def flat(value: np.ndarray | None) -> list[float] | None:
+        return None if value is None else value.ravel().tolist()
+
+    columns = {
+        "source": [row.source for row in rows],
+        "species": [[site.specie.symbol for site in row.structure] for row in rows],
+        "lattice": [flat(row.structure.lattice.matrix) for row in rows],
+        "frac_coords": [flat(row.structure.frac_coords) for row in rows],
+        "energy": [float(row.energy) for row in rows],
+        "forces": [flat(row.forces) for row in rows],
+        "stress": [flat(row.stress) for row in rows],
+        "magmoms": [flat(row.magmoms) for row in rows],
+    }
+    pq.write_table(pa.table(columns), path)
+
+
 def split_by_formula(
     rows: Sequence[LabelledStructure], fraction: float, seed: int = 0
 ) -> tuple[list[LabelledStructure], list[LabelledStructure]]:

@@ -1,5 +1,7 @@
 """Labelled crystals come out of all files alike, and bad rows say why."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,7 @@ from ase.db import connect
 from ase.io import write
 
 from matsearch.errors import InputError
-from matsearch.training.data import LabelFormat, read_labelled, split_by_formula
+from matsearch.training.data import LabelFormat, read_labelled, split_by_formula, write_labelled
 from matsearch.units import EV_PER_A3_IN_GPA
 
 FORCES = np.array([[0.1, 0.2, -0.3], [-0.1, -0.2, 0.3]])
@@ -58,6 +60,17 @@ def test_all_files_give_the_same_labels(kind, tmp_path):
     np.testing.assert_allclose(one.stress, STRESS)
     np.testing.assert_allclose(one.structure.cart_coords, atoms().positions, atol=1e-12)
     assert one.source.startswith(path.name)
+
+
+def test_what_is_written_is_read_again(tmp_path):
+    (one,) = read_labelled([parquet(tmp_path / "a.parquet", row(magmoms=[1.0, 2.0]))]).rows
+    bare = replace(one, forces=None, stress=None, magmoms=None)
+    write_labelled([one, bare], tmp_path / "b.parquet")
+    again, other = read_labelled([tmp_path / "b.parquet"]).rows
+    assert again.energy == one.energy and other.forces is None and other.stress is None and other.magmoms is None
+    for name in ("forces", "stress", "magmoms"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(one, name))
+    np.testing.assert_allclose(again.structure.cart_coords, one.structure.cart_coords)
 
 
 def test_units_and_names_are_as_stated(tmp_path):

@@ -1,0 +1,67 @@
+"""Labels around a reference's crystal: at rest there, and of one energy."""
+
+import numpy as np
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from matsearch.potential import load_potential
+from matsearch.training.anchored import anchored, around, at_rest, distorted, distortion
+
+STEP = 1e-4
+
+
+@pytest.fixture(scope="module")
+def row():
+    cell = Lattice.from_parameters(3.1, 3.3, 3.0, 63, 58, 61)
+    return at_rest(Structure(cell, ["Na", "F"], [[0, 0, 0], [0.53, 0.49, 0.52]]), -7.0, "NaF")
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    return load_potential("chgnet-0.3.0", "cpu").double()
+
+
+def label(row, teacher, moves, strain):
+    structure = distorted(row.structure, moves, strain)
+    before, after = teacher.predict([row.structure, structure])
+    return anchored(row, structure, moves, strain, before, after, 1.3)
+
+
+def test_the_crystal_of_the_reference_is_at_rest_at_its_energy(row, teacher):
+    still = label(row, teacher, np.zeros((2, 3)), np.zeros((3, 3)))
+    assert still.energy == pytest.approx(-7.0, abs=1e-9)
+    assert np.abs(still.forces).max() < 1e-9 and np.abs(still.stress).max() < 1e-9
+    assert np.abs(teacher.predict([row.structure])[0].forces).max() > 0.1
+
+
+def test_forces_and_stress_are_slopes_of_the_energy(row, teacher):
+    moves, strain = distortion(2, np.random.default_rng(3))
+    deformation = np.eye(3) + strain
+    found = label(row, teacher, moves, strain)
+    for axis in range(3):
+        # A step of the distorted crystal's first atom, as a displacement of the one at rest.
+        step = np.zeros((2, 3))
+        step[0, axis] = STEP
+        step = step @ np.linalg.inv(deformation)
+        above, below = (label(row, teacher, moves + sign * step, strain).energy for sign in (1, -1))
+        assert found.forces[0, axis] == pytest.approx(-(above - below) / (2 * STEP), abs=1e-5)
+    for a, b in ((0, 0), (1, 2), (0, 1)):
+        more = np.zeros((3, 3))
+        more[a, b] = STEP
+        above, below = (
+            label(row, teacher, moves, deformation @ (np.eye(3) + sign * more) - np.eye(3)) for sign in (1, -1)
+        )
+        slope = (above.energy - below.energy) / (2 * STEP) / found.structure.volume
+        more[a, b], more[b, a] = 0, STEP
+        above, below = (
+            label(row, teacher, moves, deformation @ (np.eye(3) + sign * more) - np.eye(3)) for sign in (1, -1)
+        )
+        other = (above.energy - below.energy) / (2 * STEP) / found.structure.volume
+        assert found.stress[a, b] == pytest.approx((slope + other) / 2, abs=1e-6)
+
+
+def test_of_each_crystal_as_many_as_asked_for_and_none_outside_the_teachers_domain(row, teacher):
+    crushed = at_rest(Structure(Lattice.cubic(1.2), ["Na"], [[0, 0, 0]]), 0.0, "crushed")
+    found = around([row, crushed], teacher, np.random.default_rng(0), n_each=3)
+    assert [one.source for one in found] == ["NaF, distorted"] * 3
+    assert len({one.structure.volume for one in found}) == 3
