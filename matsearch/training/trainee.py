@@ -160,7 +160,10 @@ class Trainee(nn.Module):
         empty = energies.new_zeros(0)
         of_forces = of_stresses = empty
         if derivatives:
-            slope, virial = torch.autograd.grad(energies.sum(), [positions, strain], create_graph=training)
+            # Atoms far from all others feel nothing.
+            slope, virial = torch.autograd.grad(
+                energies.sum(), [positions, strain], create_graph=training, allow_unused=True, materialize_grads=True
+            )
             of_forces = (-slope - shown.forces)[known[1]]
             stresses = 0.5 * (virial + virial.mT) / batch.volumes[:, None, None] * EV_PER_A3_IN_GPA
             of_stresses = (stresses - shown.stresses)[known[2]]

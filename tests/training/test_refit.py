@@ -17,7 +17,7 @@ from matsearch.training.epochs import Training, look
 from matsearch.training.refit import fine_tune, make_potential, make_trainee
 from matsearch.training.refit_settings import RefitSettings
 from matsearch.training.targets import make_targets, starting_point
-from matsearch.training.trainee import Shown
+from matsearch.training.trainee import Shown, huber
 from matsearch.units import EV_PER_A3_IN_GPA
 
 CPU = torch.device("cpu")
@@ -132,7 +132,7 @@ def test_parts_on_several_threads_have_the_bits_of_one_and_add_up_to_the_whole(d
 
 def test_batches_made_ready_ahead_are_the_same_in_their_order(data):
     _, targets = prepared(data, QUICK)
-    batches = [targets.training[i : i + 1] for i in range(len(targets.training))] * 2
+    batches = [targets.training[i : i + 1] for i in range(len(targets.training))]
     trainee = make_trainee(starting_point("chgnet-0.3.0"), QUICK, targets, CPU)
     for batch, (told, shown) in zip(batches, epochs.ahead(batches, CPU), strict=True):
         assert told is batch
@@ -175,6 +175,19 @@ def test_it_goes_on_from_what_it_made(data, tmp_path):
     assert second.history[0].errors.force == pytest.approx(first.best.errors.force, abs=1e-5)
     with pytest.raises(PotentialError, match="beside pqeq"):
         fine_tune(data, again.model_copy(update={"long_range": "none"}), tmp_path / "third", device="cpu")
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_atoms_far_from_all_others_are_trained_on_as_well(data, training):
+    alone = Structure(Lattice.cubic(9.0), ["Na"], [[0, 0, 0]])
+    rows = [LabelledStructure(alone, -1.0, np.zeros((1, 3)), np.zeros((3, 3))), *data.rows[3:5]]
+    targets = make_targets(rows, rows, starting_point("chgnet-0.3.0"), ())
+    trainee = make_trainee(starting_point("chgnet-0.3.0"), QUICK, targets, CPU)
+    misses = trainee.misses(Shown.of(targets.training[:1], CPU), training=training)
+    assert misses.energies.isfinite().all() and not misses.forces.any() and not misses.stresses.any()
+    if training:
+        huber(misses, (1, 1, 1, 1), 0.1, (1, 3, 9, 1)).backward()
+        assert all(one.grad is None or one.grad.isfinite().all() for one in trainee.parameters())
 
 
 def test_rows_that_cannot_be_trained_on_are_named(data):
