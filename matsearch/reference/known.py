@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
     from matsearch.reference.hull import Hull, HullPoint
 
+VIEWS_KEPT = 4
+"""Views of a reference with phases hidden that are kept for who asks again: each holds tables and hulls of its own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Phase:
@@ -147,6 +150,8 @@ class Reference:
             made = self._whole._copied()
             made._whole, made._hidden_names = self._whole, hidden
             made.hidden  # noqa: B018 - a name that says nothing is refused here
+            while len(views) >= VIEWS_KEPT:
+                del views[next(iter(views))]
             views[hidden] = made
         return views[hidden]
 

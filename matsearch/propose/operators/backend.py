@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from matsearch.crystal.text import from_json, to_json
@@ -121,9 +121,12 @@ def _lowest(made: Sequence[list[Proposal] | Rejection], heights: Heights | None)
     return texts
 
 
-@cache
+@lru_cache(maxsize=2)
 def _pool(hidden: frozenset[str]) -> Pool:
-    """Known phases; without those of some ids and formulas, such as of a composition to predict."""
+    """Known phases; without those of some ids and formulas, such as of a composition to predict.
+
+    A campaign has one, which takes tens of megabytes: those of campaigns that are through are not kept.
+    """
     from matsearch.propose.operators.pool import Pool, shipped_pool
     from matsearch.reference.known import load_reference
 
