@@ -202,6 +202,12 @@ class Campaign:
                 f"the known phases of {parts.potential.name} are not those that {self.run_dir} began with; continue "
                 "with the versions in resolved.json and the folder of [reference] path as it was, or start a new run"
             )
+        began_with = json.loads(store.meta.get("weights", "null"))  # runs of earlier versions say nothing of weights
+        if began_with is not None and (other := sorted(_differing(began_with, _weights(parts)))):
+            raise ConfigError(
+                f"the weights of {', '.join(other)} are not those that {self.run_dir} began with (SHA-256 in "
+                "resolved.json): energies of two potentials meet on no hull; put the files back, or start a new run"
+            )
         store.set_meta("status", "running")
         ledger = Ledger(self.config.budget, earlier_hours=float(store.meta.get("hours", "0")))
         try:
@@ -296,6 +302,11 @@ class Campaign:
 def _hidden(parts: Parts) -> frozenset[str]:
     """Ids of the known phases that the search is not told of."""
     return frozenset() if parts.reference is None else parts.reference.hidden
+
+
+def _differing(before: dict[str, dict[str, str]], after: dict[str, dict[str, str]]) -> set[str]:
+    """Potentials whose files of weights are not the same."""
+    return {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
 
 
 def _weights(parts: Parts) -> dict[str, dict[str, str]]:

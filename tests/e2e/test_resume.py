@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -127,3 +128,14 @@ def test_a_second_ctrl_c_stops_at_once_and_loses_nothing(write_campaign, tmp_pat
     assert ms.Campaign.open(run_dir).status == "interrupted"
     finish(start(run_dir, run_dir, "--set", "llm.options.delay=0.0"))
     assert (ms.Campaign.open(run_dir).candidates()["stage"] != "waiting").all()
+
+
+def test_a_run_does_not_go_on_with_other_weights(write_campaign, command, tmp_path):
+    run_dir = tmp_path / "run"
+    assert command("run", str(write_campaign()), "--run-dir", str(run_dir), "--set", "budget.relaxations=1")[0] == 0
+    with sqlite3.connect(run_dir / "run.sqlite") as store:
+        (weights,) = store.execute("SELECT value FROM meta WHERE key = 'weights'").fetchone()
+        other = {name: dict.fromkeys(files, "0" * 64) for name, files in json.loads(weights).items()}
+        store.execute("UPDATE meta SET value = ? WHERE key = 'weights'", (json.dumps(other),))
+    status, _, err = command("run", str(run_dir), "--set", "budget.relaxations=2")
+    assert status != 0 and "the weights of chgnet-0.3.0 are not those" in err and "start a new run" in err
