@@ -1,8 +1,8 @@
 """CHGNet to be trained: alone, or with a head of latent charges; and what it loses on labels.
 
-Forces are slopes, so that their errors have slopes with the weights by differentiating twice. On one thread of a CPU a
-step of training takes some five times as long as forces do, on about 100 atoms 0.5 to 1.1 s (`benchmarks/transfer.py`
-prints it).
+Forces are slopes, so that their errors have slopes with the weights by differentiating twice. A step of training takes
+about four times as long as forces do: on one thread of a CPU 0.33 s for 112 atoms of eight crystals, a third of it
+matrix products (`benchmarks/transfer.py` prints it).
 """
 
 from __future__ import annotations
