@@ -64,7 +64,7 @@ def _facts(made: Refitted, files: Sequence[Path], n_left_out: int, data_licence:
         for name in ("forces", "stress")
     }
     end = made.history[-1]
-    own = "random weights" if scratch else f"those of {settings.start}"
+    own = "random weights" if scratch else f"the weights of {settings.start}"
     charges = {"pqeq": ", charges", "latent": ", charges up to one sign, Born charges"}.get(settings.long_range, "")
     moments = "" if settings.long_range == "latent" else ", magnetic moments (magnitudes)"
     weights = "none beyond the data's" if scratch else "the weights derive from CHGNet's (modified BSD)"
