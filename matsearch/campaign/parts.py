@@ -20,6 +20,7 @@ from matsearch.llm.base import Backend, load_backend
 from matsearch.objectives.base import Objective, ObjectiveContext, find_objective, load_objective
 from matsearch.objectives.cascade import by_cost
 from matsearch.potential.base import Potential, load_potential
+from matsearch.potential.batched import BatchedPotential
 from matsearch.propose.operators import OPERATORS, load_operator
 from matsearch.propose.operators.backend import OperatorsBackend
 from matsearch.propose.proposer import Proposer
@@ -228,9 +229,12 @@ def _check(backends: Sequence[Backend]) -> None:
 def _let_choose(
     backends: Sequence[Backend], config: CampaignConfig, potential: Potential, reference: Reference | None
 ) -> None:
-    """Operators without an LLM choose among several crystals of theirs, where there is a hull that counts."""
+    """Operators without an LLM choose among several crystals of theirs, where there is a hull that counts.
+
+    They ask the potential in another thread, while it relaxes other crystals: only batched potentials must bear that.
+    """
     heights = None
-    if reference is not None and not config.relax.pressure_gpa:
+    if reference is not None and not config.relax.pressure_gpa and isinstance(potential, BatchedPotential):
         heights = SinglePoints(potential, reference, config.search.energy_floor)
     for backend in backends:
         if isinstance(backend, OperatorsBackend):

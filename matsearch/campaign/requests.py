@@ -69,9 +69,10 @@ class Requests:
             wanted = [(asked, i) for asked in block if asked.llm == llm for i in range(len(asked.prompts))]
             for start in range(0, len(wanted), backend.chunk):
                 # The replies of one call are committed together, so a chunk is stored as a whole or not at all,
-                # unless a budget once ended the block within it.
-                chunk = [(asked, i) for asked, i in wanted[start : start + backend.chunk] if i not in asked.replies]
-                if chunk:
+                # unless a budget once ended the block within it: then it is asked whole again, since a reply may
+                # depend on what is asked with it, and only what is missing is kept.
+                chunk = wanted[start : start + backend.chunk]
+                if any(i not in asked.replies for asked, i in chunk):
                     self._queues[llm].append(chunk)
         self.send()
 
@@ -98,13 +99,15 @@ class Requests:
         self._in_flight[llm] -= 1
         completions = future.result()
         identity = self._parts.backends[llm].identity
-        rows = [
-            reply_row(asked.parents.proposal, asked.prompts[i], identity, completion)
+        new = [
+            (asked, i, completion)
             for (asked, i), completion in zip(chunk, completions, strict=True)
+            if i not in asked.replies
         ]
+        rows = [reply_row(asked.parents.proposal, asked.prompts[i], identity, one) for asked, i, one in new]
         with self._store.transaction():
             self._store.insert("replies", rows)
-        for (asked, i), completion in zip(chunk, completions, strict=True):
+        for asked, i, completion in new:
             asked.replies[i] = completion
             self._ledger.add_reply(asked.prompts[i], completion, self._parts.config.llm[llm].prices)
         self._progress.count("replies", len(rows))

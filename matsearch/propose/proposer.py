@@ -11,6 +11,7 @@ from matsearch.crystal.checks import check_structure
 from matsearch.crystal.wyckoff import MAX_COUNT, to_compact
 from matsearch.llm.embedded.words import condition_words
 from matsearch.propose import wording
+from matsearch.propose.operators import OPERATORS
 from matsearch.propose.operators.compositions import allowed_elements, random_formula
 from matsearch.propose.operators.request import request_text
 from matsearch.propose.parse import parse_reply
@@ -151,11 +152,13 @@ class Proposer:
         ]
         if parents.failed is not None:
             shown = [(parents.failed.candidate_id, parents.failed.structure)]
-        # With no crystal to start from, something new is asked for.
-        operator = parents.operator if shown or parents.operator in FROM_NOTHING else "explore"
-        return request_text(
-            "predict" if self.space.composition else operator, shown, self.space, parents.kind, parents.tried
-        )
+        operator = parents.operator
+        if operator in OPERATORS:  # somebody's own does what it does, and says itself what it lacks
+            if self.space.composition:
+                operator = "predict"
+            elif not shown and operator not in FROM_NOTHING:
+                operator = "explore"  # with no crystal to start from, something new is asked for
+        return request_text(operator, shown, self.space, parents.kind, parents.tried)
 
     def template_hash(self, style: str, name: str) -> str:
         """Version of the template; empty for what needs none."""

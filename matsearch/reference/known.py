@@ -146,14 +146,15 @@ class Reference:
         if hidden == self._hidden_names:
             return self
         views = self._whole._views
-        if hidden not in views:
+        made = views.get(hidden)
+        if made is None:
             made = self._whole._copied()
             made._whole, made._hidden_names = self._whole, hidden
             made.hidden  # noqa: B018 - a name that says nothing is refused here
             while len(views) >= VIEWS_KEPT:
                 del views[next(iter(views))]
             views[hidden] = made
-        return views[hidden]
+        return made
 
     @property
     def whole(self) -> Reference:
@@ -170,6 +171,15 @@ class Reference:
             else:
                 found.update(self._ids_of(_key_of(name)))
         return frozenset(found)
+
+    def holds(self, name: str) -> bool:
+        """Whether a name is the id of a known phase, hidden or not, or the formula of one."""
+        if name in self._catalogue.position or name in self._extra:
+            return True
+        try:
+            return bool(self._ids_of(_key_of(name)))
+        except ValueError:
+            return False
 
     def _copied(self) -> Reference:
         """A copy without what was worked out."""

@@ -58,7 +58,7 @@ class SearchSettings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
         twins: Weight of each operator that is done beside the LLMs without one. If not given, those of the preset
             where the embedded model is the only LLM, else none.
         choices: Crystals that an operator without an LLM makes for one proposal, whose single points are compared: the
-            lowest above the hull is proposed. 1: the first is, unseen.
+            lowest above the hull is proposed. 1, no hull, or a potential that is not batched: the first is, unseen.
         prompts: A folder of prompt templates that go before those of the same name in the package, or `matllmsearch`
             for those of its presets. None: the package's.
         bandit: Whether proposals are shared among (operator, LLM) by the new crystals near the hull that each has

@@ -21,6 +21,28 @@ class Swap(Operator):
         structure.replace_species({first: second, second: first})
         return Change(structure, f"{first} and {second} exchanged")
 """
+BROKEN = """
+from matsearch.propose.operators import Operator
+
+class Abstract(Operator):
+    name = "abstract"
+
+class Nameless(Operator):
+    def attempt(self, parents, space, rng):
+        raise NotImplementedError
+
+class Poolless(Nameless):
+    name = "poolless"
+
+    def __init__(self):
+        pass
+
+class Failing(Operator):
+    name = "failing"
+
+    def attempt(self, parents, space, rng):
+        return 1 / 0
+"""
 SEARCH = 'generations = 2\npopulation = 4\nseeds = 6\noperators = { "swap:Swap" = 1.0 }'
 
 
@@ -48,11 +70,15 @@ def test_it_makes_crystals_and_is_found_again_when_the_run_goes_on(write_campaig
         ('{ "swap:Other" = 1.0 }', ["swap", "Other"]),
         ('{ "nowhere:Swap" = 1.0 }', ["nowhere"]),
         ('{ "swap:Rejection" = 1.0 }', ["subclass", "Operator"]),
+        ('{ "broken:Abstract" = 1.0 }', ["a name and a method attempt"]),
+        ('{ "broken:Nameless" = 1.0 }', ["a name and a method attempt"]),
+        ('{ "broken:Poolless" = 1.0 }', ["one argument, the pool"]),
     ],
 )
 def test_what_is_no_operator_is_one_line(write_campaign, command, operators, words):
     path = write_campaign(search=f"generations = 1\npopulation = 4\nseeds = 3\ntwins = {operators}")
     path.with_name("swap.py").write_text(SWAP)
+    path.with_name("broken.py").write_text(BROKEN)
     status, _, err = command("run", str(path))
     assert status != 0 and len(err.strip().splitlines()) == 1
     assert all(word in err for word in words)
@@ -63,3 +89,11 @@ def test_an_llm_is_not_asked_for_it(write_campaign, command):
     path.with_name("swap.py").write_text(SWAP)
     status, _, err = command("run", str(path))
     assert status != 0 and "Swap" in err and "search.twins" in err
+
+
+def test_an_operator_that_fails_is_named(write_campaign, command):
+    path = write_campaign(search='generations = 1\npopulation = 4\nseeds = 3\ntwins = { "broken:Failing" = 1000.0 }')
+    path.with_name("broken.py").write_text(BROKEN)
+    status, _, err = command("run", str(path))
+    assert status != 0 and "Failing' failed with ZeroDivisionError: division by zero; mend it" in err
+    assert "Traceback" not in err

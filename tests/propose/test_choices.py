@@ -8,10 +8,11 @@ import pytest
 from matsearch.crystal.text import from_json
 from matsearch.llm.base import SamplingOptions
 from matsearch.propose.operators import load_operator, shipped_pool
-from matsearch.propose.operators.backend import OperatorsBackend
+from matsearch.propose.operators.backend import OperatorsBackend, _pool
 from matsearch.propose.operators.request import request_text
 from matsearch.propose.space import Space
 from matsearch.records import Prompt
+from matsearch.reference.known import load_reference
 
 SPACE = Space(max_atoms=12)
 
@@ -100,3 +101,10 @@ def test_a_reason_is_told_where_nothing_is_made(heights):
     nothing = json.dumps({"operator": "substitute", "parents": [], "space": json.loads(prompt(0).user)["space"]})
     (told,) = backend(4, heights).complete([asked(0, nothing)])
     assert told.text.startswith("no crystal: no_parents")
+
+
+def test_hidden_phases_of_a_reference_of_ones_own_are_none_of_the_pools():
+    assert (
+        _pool(frozenset({"my-phase-1", "NaCl"}))._reference.hidden
+        == load_reference("chgnet-0.3.0").hiding(["NaCl"]).hidden
+    )

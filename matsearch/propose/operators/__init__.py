@@ -19,6 +19,7 @@ generator: the same parents, space and state give the same proposal.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import isabstract
 from typing import TYPE_CHECKING
 
 from matsearch.errors import ConfigError
@@ -77,7 +78,12 @@ def load_operator(name: str, pool: Pool | None = None) -> Operator:
     found = resolve("operator", name, OPERATORS)
     if not (isinstance(found, type) and issubclass(found, Operator)):
         raise ConfigError(f"operator {name!r} must be a subclass of matsearch.propose.operators.Operator")
-    return found(pool)
+    if isabstract(found) or not isinstance(getattr(found, "name", None), str):
+        raise ConfigError(f"operator {name!r} must have a name and a method attempt")
+    try:
+        return found(pool)
+    except TypeError as err:
+        raise ConfigError(f"operator {name!r} must take one argument, the pool of known phases: {err}") from err
 
 
 def propose(

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from matsearch.crystal.text import from_json, to_json
-from matsearch.errors import BackendRequestError
+from matsearch.errors import BackendRequestError, MatsearchError
 from matsearch.llm.base import Backend, SamplingOptions
 from matsearch.propose.operators.base import N_TRIES, Parent, Proposal
 from matsearch.propose.space import Space
@@ -71,7 +71,7 @@ class OperatorsBackend(Backend):
     def _made(self, prompt: Prompt) -> list[Proposal] | Rejection:
         import numpy as np
 
-        from matsearch.propose.operators import load_operator
+        from matsearch.propose.operators import OPERATORS, load_operator
 
         try:
             request = json.loads(prompt.user)
@@ -87,7 +87,17 @@ class OperatorsBackend(Backend):
         if kind := request.get("kind"):
             parents = pool.draw_parents(space, rng, N_TRIES, tuple(kind))
         tried = frozenset(request.get("tried", ()))
-        return load_operator(operator, pool).proposals(parents, space, rng, tried, self._n_choices)
+        found = load_operator(operator, pool)
+        try:
+            return found.proposals(parents, space, rng, tried, self._n_choices)
+        except MatsearchError:
+            raise
+        except Exception as err:
+            if operator in OPERATORS:
+                raise
+            raise BackendRequestError(
+                f"operator {operator!r} failed with {type(err).__name__}: {err}; mend it"
+            ) from err
 
 
 def _lowest(made: Sequence[list[Proposal] | Rejection], heights: Heights | None) -> list[str]:
@@ -132,7 +142,9 @@ def _pool(hidden: frozenset[str]) -> Pool:
 
     if not hidden:
         return shipped_pool()
-    return Pool(load_reference("chgnet-0.3.0").hiding(hidden))
+    reference = load_reference("chgnet-0.3.0")
+    # A campaign may hide phases of a reference of its own.
+    return Pool(reference.hiding({name for name in hidden if reference.holds(name)}))
 
 
 def _space(wanted: Mapping[str, Any]) -> Space:
