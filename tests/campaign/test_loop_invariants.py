@@ -2,11 +2,13 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from made_up_campaign import TOKENS, crystal, fate, make_parts, rows, run, with_budget
+from made_up_campaign import PAIRS, TOKENS, MadeUpBackend, crystal, fate, make_parts, rows, run, with_budget
 
+from matsearch.records import Completion, Usage
 from matsearch.report.frame import candidates_frame
 from matsearch.report.funnel import funnel
 from matsearch.store import RunStore
@@ -125,6 +127,27 @@ def test_tokens_beyond_the_budget_are_those_that_were_in_flight(tmp_path_factory
     spent = TOKENS * len(rows(folder, "SELECT key FROM replies"))
     assert spent < tokens + TOKENS * n_llms * workers * chunk
     assert_nothing_is_lost(folder, ended=False)
+
+
+class Neighbourly(MadeUpBackend):
+    """A reply depends on what is asked for before it in the same call, as the choices of operators do."""
+
+    def complete(self, prompts):
+        before = [str([one.index for one in prompts[: i + 1]]) for i in range(len(prompts))]
+        return [Completion(json.dumps([sum(map(ord, text)) % len(PAIRS)]), Usage(TOKENS - 1, 1)) for text in before]
+
+
+def test_a_call_that_a_budget_cut_is_asked_whole_again_and_only_what_is_missing_is_kept(tmp_path):
+    def parts(proposals):
+        made = make_parts({"lag": 8, "children_per_prompt": 1}, {"proposals": proposals})
+        return replace(made, backends=[Neighbourly(1, 4, 0.0)])
+
+    run(tmp_path / "whole", parts(9))
+    for proposals in (2, 5, 9):
+        run(tmp_path / "parted", parts(proposals))
+    texts = "SELECT proposal_id, text FROM replies ORDER BY proposal_id"
+    whole, parted = (rows(tmp_path / name, texts) for name in ("whole", "parted"))
+    assert whole == parted and len(whole) == 9
 
 
 @few
