@@ -317,12 +317,20 @@ def test_all_panels_fit_the_screen(browser, hull_run, size):
 def test_the_command_serves_the_page_until_it_is_stopped(browser, hull_run):
     command = [sys.executable, "-m", "matsearch", "report", str(hull_run), "--live"]
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as served:
+
+    def hear_interrupts():
+        """What is started in a shell's background ignores them, and so would its children."""
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=environment, preexec_fn=hear_interrupts
+    ) as served:
         try:
             address = re.search(r"http://127\.0\.0\.1:\d+/", served.stdout.readline())[0]
             opened = Opened(browser, address, offline=False)
             assert len(opened.formulas()) == len([one for one in CRYSTALS[N_SEEDS:] if one[4] == "scored"])
             opened.close()
-        finally:
             served.send_signal(signal.SIGINT)
-        assert served.wait(30) == 0
+            assert served.wait(30) == 0
+        finally:
+            served.kill()  # of no effect on what has ended
