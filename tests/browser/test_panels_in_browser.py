@@ -317,14 +317,9 @@ def test_all_panels_fit_the_screen(browser, hull_run, size):
 def test_the_command_serves_the_page_until_it_is_stopped(browser, hull_run):
     command = [sys.executable, "-m", "matsearch", "report", str(hull_run), "--live"]
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-
-    def hear_interrupts():
-        """What is started in a shell's background ignores them, and so would its children."""
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env=environment, preexec_fn=hear_interrupts
-    ) as served:
+    # What was started in a shell's background ignores interrupts, and so would its children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as served:
         try:
             address = re.search(r"http://127\.0\.0\.1:\d+/", served.stdout.readline())[0]
             opened = Opened(browser, address, offline=False)
