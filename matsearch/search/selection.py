@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from matsearch.records import Direction, Individual
 from matsearch.search.pareto import pareto_order
+
+HULL = "energy_above_hull"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +123,9 @@ def best_first(individuals: Sequence[Individual], goals: Sequence[Goal], selecti
     Args:
         individuals: Scored for every goal.
         goals: What is minimised or maximised, or must be kept.
-        selection: `pareto`; `weighted`: the weighted sum of losses, each scaled to [0, 1] over the individuals; or
-            `lexicographic`: by the first goal, among equals by the second, and so on.
+        selection: `pareto`, where below the hull is as good as on it if anything else is sought; `weighted`: the
+            weighted sum of losses, each scaled to [0, 1] over the individuals; or `lexicographic`: by the first goal,
+            among equals by the second, and so on.
     """
     pool = sorted(individuals, key=lambda individual: individual.candidate.id)
     broken = violations_of(pool, goals)
@@ -133,7 +138,7 @@ def best_first(individuals: Sequence[Individual], goals: Sequence[Goal], selecti
 def preference_order(losses: list[list[float]], goals: Sequence[Goal], selection: str) -> list[int]:
     """Indices of losses [n, n_sought] (smaller is better), best first; ties fall to the lower index."""
     if selection == "pareto":
-        return pareto_order(losses)
+        return _order_down_to_the_hull(losses, [goal for goal in goals if goal.is_sought])
     if selection == "lexicographic":
         return sorted(range(len(losses)), key=lambda i: (losses[i], i))
     return _weighted_order(losses, [goal for goal in goals if goal.is_sought])
@@ -149,3 +154,25 @@ def _weighted_order(losses: list[list[float]], goals: Sequence[Goal]) -> list[in
         for i, loss in enumerate(column):
             totals[i] += goal.weight * ((loss - low) / span if span else 0.0)
     return sorted(range(len(losses)), key=lambda i: (totals[i], i))
+
+
+def _order_down_to_the_hull(losses: list[list[float]], goals: Sequence[Goal]) -> list[int]:
+    """Pareto order with energies above the hull clipped at 0, where there is another objective.
+
+    Else a front would fill with crystals that are good for nothing but lying deep below the hull, which is more often
+    an error of the potential than a find; a hypervolume does not count how deep. Of equals the deeper comes first.
+    """
+    floors = [0.0 if goal.name == HULL and goal.target is None else -math.inf for goal in goals]
+    if len(goals) < 2 or max(floors) < 0:
+        return pareto_order(losses)
+    clipped = [tuple(map(max, one, floors)) for one in losses]
+    order = pareto_order(clipped)
+    places: defaultdict[tuple[float, ...], list[int]] = defaultdict(list)
+    for place, index in enumerate(order):
+        places[clipped[index]].append(place)
+    for equal in places.values():
+        for place, index in zip(
+            equal, sorted((order[place] for place in equal), key=lambda i: (losses[i], i)), strict=True
+        ):
+            order[place] = index
+    return order

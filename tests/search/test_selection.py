@@ -60,6 +60,28 @@ def test_no_dominated_one_that_keeps_the_constraints_comes_before_what_dominates
         assert not any(dominates(later, loss) for later in losses[place + 1 :])
 
 
+HULL_FIRST = ("energy_above_hull", "stiffness")
+
+
+@given(st.lists(st.tuples(st.integers(-4, 4), st.integers(0, 4)), min_size=1, max_size=12))
+def test_below_the_hull_is_as_good_as_on_it_and_still_none_comes_before_what_dominates_it(rows):
+    goals = [Goal("energy_above_hull", "min"), Goal("stiffness", "max")]
+    ranked = best_first(individuals([(a / 40, 10.0 * b) for a, b in rows], HULL_FIRST), goals, "pareto")
+    raw = losses_of(ranked, goals)
+    clipped = [(max(0.0, height), stiffness) for height, stiffness in raw]
+    for losses in (raw, clipped):
+        for place, loss in enumerate(losses):
+            assert not any(dominates(later, loss) for later in losses[place + 1 :])
+
+
+def test_deep_below_the_hull_is_no_merit_beside_another_objective_and_one_alone():
+    goals = [Goal("energy_above_hull", "min"), Goal("stiffness", "max")]
+    rows = [(-0.09, 50.0), (-0.01, 200.0), (0.05, 300.0)]
+    assert order(rows, goals, names=HULL_FIRST)[-1] == 0
+    assert order(rows, goals, "lexicographic", HULL_FIRST)[0] == 0
+    assert order(rows, goals[:1], names=HULL_FIRST) == [0, 1, 2]
+
+
 def test_goals_are_read_from_a_configuration():
     goal = goal_from({"direction": None, "constraint": " <= 0.1 ", "weight": 2.0}, "height", "min")
     assert (goal.direction, goal.limit, goal.is_sought, goal.better) == (None, Limit("<=", 0.1), False, "min")
