@@ -2,7 +2,6 @@
 
 import os
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
@@ -13,7 +12,7 @@ from matsearch.propose.shown import Remembered, Shown
 from matsearch.propose.space import Space
 from matsearch.propose.templates import VARIABLES, Templates, render, templates_folder
 from matsearch.records import Parents, Score
-from matsearch.search.settings import WITHOUT_TEMPLATE, Operator
+from matsearch.search.settings import OPERATORS, WITHOUT_TEMPLATE
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "prompts"
 
@@ -90,7 +89,7 @@ def test_the_prompt_of_matllmsearch_stays_as_it_is():
 
 
 def test_there_is_a_template_for_every_operator():
-    assert set(Templates().names("chat")) == set(get_args(Operator)) - WITHOUT_TEMPLATE
+    assert set(Templates().names("chat")) == set(OPERATORS) - WITHOUT_TEMPLATE
 
 
 def test_the_proposer_gives_templates_the_variables_that_are_promised():
