@@ -80,7 +80,9 @@ class BatchedPotential(Potential):
         batches = list(_batches(structures, self.batch_atoms))
         if len(batches) < 2:
             return [one for batch in batches for one in work(batch)]
-        with ThreadPoolExecutor(n_threads()) as threads:
+        # Held here as well: a thread that starts while others are held to one takes that for what torch was given, and
+        # would give it back as such, were it ever alone.
+        with one_thread(torch.device(self.device)), ThreadPoolExecutor(n_threads()) as threads:
             return [one for part in threads.map(work, batches) for one in part]
 
 
