@@ -79,21 +79,21 @@ def test_what_is_no_operator_is_one_line(write_campaign, command, operators, wor
     path = write_campaign(search=f"generations = 1\npopulation = 4\nseeds = 3\ntwins = {operators}")
     path.with_name("swap.py").write_text(SWAP)
     path.with_name("broken.py").write_text(BROKEN)
-    status, _, err = command("run", str(path))
+    status, _, err = command("run", str(path), "--run-dir", str(path.with_name("run")))
     assert status != 0 and len(err.strip().splitlines()) == 1
-    assert all(word in err for word in words)
+    assert all(word in err for word in words), err
 
 
 def test_an_llm_is_not_asked_for_it(write_campaign, command):
     path = write_campaign(search=SEARCH)
     path.with_name("swap.py").write_text(SWAP)
-    status, _, err = command("run", str(path))
+    status, _, err = command("run", str(path), "--run-dir", str(path.with_name("run")))
     assert status != 0 and "Swap" in err and "search.twins" in err
 
 
 def test_an_operator_that_fails_is_named(write_campaign, command):
     path = write_campaign(search='generations = 1\npopulation = 4\nseeds = 3\ntwins = { "broken:Failing" = 1000.0 }')
     path.with_name("broken.py").write_text(BROKEN)
-    status, _, err = command("run", str(path))
+    status, _, err = command("run", str(path), "--run-dir", str(path.with_name("run")))
     assert status != 0 and "Failing' failed with ZeroDivisionError: division by zero; mend it" in err
     assert "Traceback" not in err
