@@ -1,7 +1,7 @@
 """Elastic tensors beside MatCalc's, with the same network, strains and tolerances, in one run.
 
     pip install matcalc
-    python benchmarks/elasticity.py [--crystals 50] [--seed 0] [--systems cubic,trigonal] [--skip-matcalc]
+    python benchmarks/elasticity.py [--crystals 50] [--seed 0] [--systems cubic,trigonal] [--out results.jsonl]
 
 The crystals are phases on the shipped hull, 2 to 12 atoms, spread evenly over the seven crystal systems. Both sides
 start from the cell that matsearch relaxed to 0.001 eV/Å, strain it by +-0.5 and +-1 % (normal and shear components of
@@ -14,7 +14,7 @@ relative to the largest component; and the ratio of times: on the clock, and of 
 not blur. Crystals that give way under some strain count for the times alone: their atoms fall to whichever side
 rounding tips them. Where stresses are not linear in the strain MatCalc's tensor is not symmetric, and has not the
 symmetry of the crystal: what is compared is its symmetric part; parity is judged at equal strains, and what fewer
-strains change stands beside it.
+strains change stands beside it. What `--out` holds already is taken from there, so that a run that was stopped goes on.
 """
 
 import os
@@ -23,16 +23,20 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before NumPy loads it
 
 import argparse
 import importlib.metadata
+import json
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import torch
+from pymatgen.core import Structure
 
 import matsearch as ms
 from matsearch.objectives import elastic_tensor
 from matsearch.objectives.elastic_tensor import ElasticTensor, elastic_tensors
-from matsearch.records import Relaxed
+from matsearch.objectives.elasticity import moduli
+from matsearch.records import Rejection, Relaxed, Stage
 from matsearch.reference import load_reference
 
 SYSTEMS = {
@@ -73,33 +77,60 @@ def stock_chgnet(double):
     return CHGNetCalculator(model, use_device="cpu")
 
 
-def matcalc_tensors(crystals_at_rest, chgnet_calculator, force_tol):
-    """The symmetric part of the tensor, its K and its G, of each crystal; None where MatCalc fails."""
-    from matcalc import ElasticityCalc
-    from pymatgen.analysis.elasticity import ElasticTensor as PymatgenTensor
+class Results:
+    """What was computed, by key, in a file of JSON lines that is written as it comes; in memory alone without one."""
 
-    strains = elastic_tensor.STRAINS
-    calculator = ElasticityCalc(
+    def __init__(self, path):
+        self._path, self._rows = path, {}
+        if path and path.is_file():
+            self._rows = {row["key"]: row["value"] for row in map(json.loads, path.read_text().splitlines())}
+
+    def of(self, key, compute):
+        """The value that goes by the key, computed where there is none yet."""
+        if key not in self._rows:
+            self._rows[key] = compute()
+            if self._path:
+                with self._path.open("a") as file:
+                    file.write(json.dumps({"key": key, "value": self._rows[key]}) + "\n")
+        return self._rows[key]
+
+
+def timed(work, *arguments):
+    """The result, and how long it took: on the clock, and of the processor."""
+    start = np.array([time.perf_counter(), time.process_time()])
+    return work(*arguments), (np.array([time.perf_counter(), time.process_time()]) - start).tolist()
+
+
+def matcalc(chgnet_calculator, force_tol):
+    """MatCalc's calculator of elastic tensors."""
+    from matcalc import ElasticityCalc
+
+    return ElasticityCalc(
         chgnet_calculator,
-        norm_strains=strains,
-        shear_strains=strains,
+        norm_strains=elastic_tensor.STRAINS,
+        shear_strains=elastic_tensor.STRAINS,
         fmax=force_tol,
         relax_structure=False,
         relax_deformed_structures=True,
         units_GPa=True,
     )
-    tensors = []
-    for crystal in crystals_at_rest:
-        try:
-            result = calculator.calc(crystal)
-        except (RuntimeError, ValueError) as err:
-            print(f"MatCalc: {crystal.composition.reduced_formula}: {type(err).__name__}: {err}")
-            tensors.append(None)
-            continue
-        voigt = np.array(result["elastic_tensor"].voigt)
-        symmetric = PymatgenTensor.from_voigt((voigt + voigt.T) / 2)
-        tensors.append((np.array(symmetric.voigt), symmetric.k_vrh, symmetric.g_vrh))
-    return tensors
+
+
+def matcalc_tensor(calculator, crystal):
+    """The tensor [6, 6] in GPa as it comes, a list; None where MatCalc fails."""
+    try:
+        return np.array(calculator.calc(crystal)["elastic_tensor"].voigt).tolist()
+    except (RuntimeError, ValueError) as err:
+        print(f"MatCalc: {crystal.composition.reduced_formula}: {type(err).__name__}: {err}", flush=True)
+        return None
+
+
+def symmetric_part(voigt):
+    """Of MatCalc's tensor: it, its K and its G."""
+    from pymatgen.analysis.elasticity import ElasticTensor as PymatgenTensor
+
+    symmetric = PymatgenTensor.from_voigt((np.array(voigt) + np.array(voigt).T) / 2)
+    return np.array(symmetric.voigt), symmetric.k_vrh, symmetric.g_vrh
 
 
 def matsearch_tensors(crystals_at_rest, potential, force_tol):
@@ -116,15 +147,29 @@ def matsearch_tensors_of_all_strains(crystals_at_rest, potential, force_tol):
         elastic_tensor.cartesian_rotations = found
 
 
-def seconds(work, *arguments):
-    """The result, and how long it took: on the clock, and of the processor."""
-    start = np.array([time.perf_counter(), time.process_time()])
-    return work(*arguments), np.array([time.perf_counter(), time.process_time()]) - start
+def written(tensors):
+    """Tensors and rejections as JSON."""
+    return [
+        {"voigt": one.voigt.tolist(), "residual": one.residual, "n_strained": one.n_strained}
+        if isinstance(one, ElasticTensor)
+        else {"reason": one.reason, "detail": one.detail}
+        for one in tensors
+    ]
+
+
+def read(rows):
+    """What `written` wrote."""
+    return [
+        ElasticTensor(np.array(row["voigt"]), moduli(np.array(row["voigt"])), row["residual"], row["n_strained"])
+        if "voigt" in row
+        else Rejection(Stage.SCORE, row["reason"], row["detail"])
+        for row in rows
+    ]
 
 
 def crystals_at_rest(listed, potential):
     rest = ms.relax(listed, potential, force_tol=0.001, max_steps=1000, optimizer="lbfgs")
-    return [one.structure for one in rest if isinstance(one, Relaxed) and one.converged]
+    return [one.structure.as_dict() for one in rest if isinstance(one, Relaxed) and one.converged]
 
 
 def differences(ours, theirs):
@@ -141,15 +186,24 @@ def differences(ours, theirs):
     ).reshape(-1, 3)
 
 
-def compare(system, at_rest, potential, calculator, force_tol):
+def compare(system, listed, potential, calculator, force_tol, results):
     """Print one crystal system.
 
     Returns:
         Differences of the stable crystals at equal strains [n, 3], and the ratios of processor times: at equal strains,
         and with those that symmetry leaves.
     """
-    ours, time_reduced = seconds(matsearch_tensors, at_rest, potential, force_tol)
-    full, time_all = seconds(matsearch_tensors_of_all_strains, at_rest, potential, force_tol)
+    at_rest = [Structure.from_dict(one) for one in results.of(system, lambda: crystals_at_rest(listed, potential))]
+
+    def ours_by(tensors):
+        rows, taken = results.of(
+            f"{system}: {tensors.__name__}",
+            lambda: timed(lambda: written(tensors(at_rest, potential, force_tol))),
+        )
+        return read(rows), np.array(taken)
+
+    ours, time_reduced = ours_by(matsearch_tensors)
+    full, time_all = ours_by(matsearch_tensors_of_all_strains)
     n_strained = np.mean([one.n_strained for one in ours if isinstance(one, ElasticTensor)])
     line = f"{system}: {len(at_rest)} crystals, {n_strained:.1f} of 24 strained cells each"
     names = [crystal.composition.reduced_formula for crystal in at_rest]
@@ -159,7 +213,12 @@ def compare(system, at_rest, potential, calculator, force_tol):
     if calculator is None:
         print(line, f"{time_reduced[0]:.1f} s, all 24 strains {time_all[0]:.1f} s", flush=True)
         return differences([], []), None
-    theirs, time_theirs = seconds(matcalc_tensors, at_rest, calculator, force_tol)
+    found = [
+        results.of(f"{system}: MatCalc: {number}", lambda crystal=crystal: timed(matcalc_tensor, calculator, crystal))
+        for number, crystal in enumerate(at_rest)
+    ]
+    theirs = [voigt and symmetric_part(voigt) for voigt, _ in found]
+    time_theirs = np.sum([taken for _, taken in found], axis=0)
     whole = [
         number
         for number, (a, b, c) in enumerate(zip(ours, full, theirs, strict=True))
@@ -194,6 +253,7 @@ def main():
     parser.add_argument("--force-tol", type=float, default=0.0005, help="eV/Å, of the ions in the strained cells")
     parser.add_argument("--single", action="store_true", help="single precision on both sides, as in use")
     parser.add_argument("--skip-matcalc", action="store_true")
+    parser.add_argument("--out", type=Path, help="JSON lines; of the same crystals, precision and tolerance")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     versions = {name: importlib.metadata.version(name) for name in ("matsearch", "torch", "chgnet", "pymatgen")}
@@ -201,12 +261,12 @@ def main():
     potential = ms.load_potential("chgnet-0.3.0", "cpu")
     if not given.single:
         potential = potential.double()
-    calculator = None if given.skip_matcalc else stock_chgnet(not given.single)
+    calculator = None if given.skip_matcalc else matcalc(stock_chgnet(not given.single), given.force_tol)
+    results = Results(given.out)
     found, ratios = [], {}
     chosen = crystals(given.crystals, given.seed)
     for system in given.systems.split(","):
-        at_rest = crystals_at_rest(chosen[system], potential)
-        equal, ratio = compare(system, at_rest, potential, calculator, given.force_tol)
+        equal, ratio = compare(system, chosen[system], potential, calculator, given.force_tol, results)
         found.append(equal)
         if ratio is not None:
             ratios[system] = ratio
