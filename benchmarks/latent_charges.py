@@ -6,9 +6,9 @@
   the same cutoff (4 Å), trained alike. The twin is also taken at its best step, as it gets worse with training.
 - dimers: of charged molecules, shown from 5 to 8 Å apart, asked from 10 to 60 Å; the cutoff is 4 Å.
 - batio3: 59 frames of 135 atoms of the folder named in MATSEARCH_SHARED (molecular dynamics, from allegro-pol, MIT).
-  Trained on energies and forces of the first 47. For the last 12, Born charges: R² of their deviations from each
-  site's mean over those frames, for which any constant of a site scores zero. eps_inf is the trace of the DFT
-  polarizabilities of the training frames (in e Å²/V).
+  Trained on energies and forces of the first 47, and so is a short-range twin. For the last 12, Born charges: R² of
+  their deviations from each site's mean over those frames, for which any constant of a site scores zero. eps_inf is
+  the trace of the DFT polarizabilities of the training frames (in e Å²/V).
 
 One CPU thread. Training goes on from a checkpoint in FOLDER.
 """
@@ -136,36 +136,42 @@ def batio3(out: Path, epochs: int, network: LocalSettings) -> None:
     traces = np.trace(np.array([r["info"]["polarizability"] for r in rows]).reshape(-1, 3, 3), axis1=1, axis2=2) / 3
     first = len(rows) - HELD_OUT
     dielectric = float((1 + 4 * np.pi * COULOMB * traces / volumes)[:first].mean())
-    settings = LatentSettings(
-        elements=("Ba", "O", "Ti"),
-        energy_scale="allegro-pol",
-        network=network,
-        width=16,
-        optical_dielectric=dielectric,
-        optical_dielectric_source="DFT polarizabilities of the training frames, a third of the trace",
-    )
-    potential = LatentPotential.new(settings)
     shown = label_sets(structures[:first], energies[:first], forces[:first], batch_atoms=135)
     asked = label_sets(structures[first:], energies[first:], forces[first:], batch_atoms=135)
+    source = "DFT polarizabilities of the training frames, a third of the trace"
     print(f"batio3: {first} frames shown, {HELD_OUT} asked, forces {np.std(forces[first:]):.3f} eV/Å")
-    print(f"eps_inf {dielectric:.3f}: {settings.optical_dielectric_source}")
+    print(f"eps_inf {dielectric:.3f}: {source}")
     out.mkdir(parents=True, exist_ok=True)
+    trained = {}
+    for name, long_range in (("batio3", True), ("batio3-twin", False)):
+        settings = LatentSettings(
+            elements=("Ba", "O", "Ti"),
+            energy_scale="allegro-pol",
+            network=network,
+            width=16,
+            long_range=long_range,
+            optical_dielectric=dielectric,
+            optical_dielectric_source=source,
+        )
+        trained[name] = potential = LatentPotential.new(settings)
 
-    def tell(line: str) -> None:
-        print(f"  {line}", flush=True)
-        potential.save(out / "batio3")
+        def tell(line: str, name: str = name, potential: LatentPotential = potential) -> None:
+            print(f"  {name}: {line}", flush=True)
+            potential.save(out / name)
 
-    fit(
-        potential,
-        shown,
-        asked,
-        FitSettings(epochs=epochs, learning_rate=4e-3, energy_weight=0.1, check_every=5),
-        out / "batio3.pt",
-        tell=tell,
-    )
-    potential.save(out / "batio3")
-    last = errors(potential, asked)
-    print(f"held out: {1e3 * last.energy:.2f} meV/atom, {1e3 * last.force:.1f} meV/Å")
+        fit(
+            potential,
+            shown,
+            asked,
+            FitSettings(epochs=epochs, learning_rate=4e-3, energy_weight=0.1, check_every=5),
+            out / f"{name}.pt",
+            tell=tell,
+        )
+        potential.save(out / name)
+    for name, potential in trained.items():
+        last = errors(potential, asked)
+        print(f"held out, {name}: {1e3 * last.energy:.2f} meV/atom, {1e3 * last.force:.1f} meV/Å")
+    potential = trained["batio3"]
     ours = np.stack([potential.response(one.batch).born_charges.numpy() for one in asked])
     report_born_charges(np.array([site.specie.symbol for site in structures[0]]), ours, born[:first], born[first:])
     report_polarization(rows[first:], ours, born[first:])
