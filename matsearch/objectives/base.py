@@ -307,12 +307,15 @@ def copy_of(relaxed: Relaxed) -> Relaxed:
 def _score(objective: Objective, value: float | Rejection) -> Score | Rejection:
     if isinstance(value, Rejection):
         return value
+    wrong = _refuse("not_a_number", f"{objective.name} gave {type(value).__name__}, not a number")
+    if isinstance(value, str | bytes):  # float() would read "3.5"
+        return wrong
     try:
         number = float(value)
     except OverflowError:  # an int of more than 308 digits
         number = math.inf
     except (TypeError, ValueError, RuntimeError):  # RuntimeError: a tensor of several numbers
-        return _refuse("not_a_number", f"{objective.name} gave {type(value).__name__}, not a number")
+        return wrong
     if not math.isfinite(number):
         return _refuse("not_finite", f"{objective.name} gave {number}")
     return Score(objective.name, number, objective.unit)

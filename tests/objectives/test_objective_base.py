@@ -193,6 +193,7 @@ def test_unconverged_structures_are_never_scored():
         (10**400, "not_finite"),
         (None, "not_a_number"),
         ("high", "not_a_number"),
+        ("3.5", "not_a_number"),
         (1j, "not_a_number"),
         ([1.0], "not_a_number"),
     ],
