@@ -114,3 +114,22 @@ def anchored(
         scale * (after.stress - stress),
         source=row.source,
     )
+
+
+def raised(
+    row: LabelledStructure, structure: Structure, rest: Prediction, found: Prediction, scale: float = 1.0
+) -> LabelledStructure:
+    """The label of a crystal made of whole formula units of one at rest *by the teacher*, far from that or cut.
+
+    The teacher's energy above its own rest, on top of the reference's: n_atoms e_ref + c (E_t - n_atoms e_t).
+
+    Args:
+        row: The crystal at rest, with the reference's energy.
+        structure: Strained, pressed, a slab.
+        rest: What the teacher says of the former.
+        found: What it says of the latter.
+        scale: c.
+    """
+    units = len(structure) / len(row.structure)
+    energy = units * row.energy + scale * (found.energy - units * rest.energy)
+    return LabelledStructure(structure, energy, scale * found.forces, scale * found.stress, source=row.source)

@@ -5,7 +5,7 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from matsearch.potential import load_potential
-from matsearch.training.anchored import anchored, around, at_rest, distorted, distortion
+from matsearch.training.anchored import anchored, around, at_rest, distorted, distortion, raised
 
 STEP = 1e-4
 
@@ -65,3 +65,13 @@ def test_of_each_crystal_as_many_as_asked_for_and_none_outside_the_teachers_doma
     found = around([row, crushed], teacher, np.random.default_rng(0), n_each=3)
     assert [one.source for one in found] == ["NaF, distorted"] * 3
     assert len({one.structure.volume for one in found}) == 3
+
+
+def test_what_stands_above_the_teachers_rest_stands_above_the_references(row, teacher):
+    double = row.structure * (1, 1, 2)
+    crystal = distorted(double, *distortion(4, np.random.default_rng(1)))
+    rest, same, bent = teacher.predict([row.structure, double, crystal])
+    assert raised(row, double, rest, same, 1.3).energy == pytest.approx(-14.0, abs=1e-5)
+    found = raised(row, crystal, rest, bent, 1.3)
+    assert found.energy - 2 * row.energy == pytest.approx(1.3 * (bent.energy - 2 * rest.energy))
+    assert np.allclose(found.forces, 1.3 * bent.forces) and np.allclose(found.stress, 1.3 * bent.stress)

@@ -1,0 +1,230 @@
+"""Labels to train matsearch-lr and its twin on: energies of the Materials Project, slopes of a teacher about them.
+
+    python benchmarks/longrange_labels.py --out labels [--structures 12000] [--held-out 250] [--scale 1.0]
+
+Reads `data/mp20_mpts52.parquet` and `data/mp_structures.parquet` of the folder named in MATSEARCH_SHARED. Crystals are
+those of MP-20's training split that are in no split of MPTS-52, of up to --most-atoms atoms, at their formation energy
+(MP2020 corrections) over the teacher's elements; nothing is read of test splits. Geometries there come from PBE or from
+r2SCAN (`benchmarks/pbe_cells.py` tells which, and how surely):
+
+- those of PBE are at rest as they are, and the teacher's slopes are taken to that (`training.anchored`);
+- the others are relaxed by the teacher and get the reference's energy there; slopes are the teacher's own.
+
+About each crystal at rest come --each distorted ones; about every third one at another volume (0.7 to 1.25), every
+sixth a slab, every tenth a torn cluster. The teacher's slopes are times --scale (see --softening). What is held out, to
+look at while training, is made likewise of the validation split's crystals in PBE's cells.
+
+Writes `train-0000.parquet`, ... of --chunk crystals each, and `held_out.parquet`; what is there already stays, so that
+the same command goes on where it stopped, and a larger --structures adds to a set.
+
+    python benchmarks/longrange_labels.py --softening 60     # prints K of that many training binaries against DFT
+
+    matsearch potential fine-tune labels/train-*.parquet --held-out-data labels/held_out.parquet \\
+        --energy-scale mp2020 --long-range pqeq --out matsearch-lr \\
+        --data-licence "Materials Project, CC-BY 4.0; CHGNet (modified BSD)"
+
+and the same with `--long-range none` for the control.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pbe_cells import LEAST, fitted, is_pbe, probabilities, tables
+from pymatgen.core import Lattice, Structure
+
+import matsearch as ms
+from matsearch.potential import Potential, load_potential
+from matsearch.records import Relaxed
+from matsearch.reference import load_reference
+from matsearch.training.anchored import around, at_rest, distorted, distortion, raised
+from matsearch.training.configurations import fragments, slab, stretched
+from matsearch.training.data import LabelledStructure, write_labelled
+
+FORCE_TOL = 0.05
+"""eV/Å, of the teacher's relaxations."""
+MOST_STEPS = 60
+LARGEST_FORCE = 15.0
+"""eV/Å; a distorted crystal with a larger one is left out."""
+SOONER = 4.0
+"""How much sooner."""
+EVERY = {"volume": 3, "slab": 6, "fragments": 10}
+
+
+def elements(teacher: str) -> dict[str, float]:
+    """eV/atom of the lowest phase of each element on the teacher's hull."""
+    reference = load_reference(teacher)
+    phases = reference.phases
+    symbols = phases.formula.str.extract(r"^([A-Z][a-z]?)\d*$")[0]  # O2 is oxygen
+    return phases.energy_per_atom.groupby(symbols).min().to_dict()
+
+
+def crystals(table: pd.DataFrame, energies: dict[str, float]) -> list[LabelledStructure]:
+    """At rest, in the order of the table."""
+    found = []
+    for row in table.itertuples():
+        coords = np.reshape(row.frac_coords, (-1, 3)).astype(float)
+        structure = Structure(Lattice.from_parameters(*row.lattice), row.species, coords)
+        energy = len(structure) * float(row.formation_energy_per_atom) + sum(energies[one] for one in row.species)
+        found.append(at_rest(structure, energy, row.material_id))
+    return found
+
+
+def labels(
+    rows: Sequence[LabelledStructure], teacher: Potential, rng: np.random.Generator, each: int, scale: float
+) -> list[LabelledStructure]:
+    """Those of crystals that are at rest as they are."""
+    found = [*rows, *around(rows, teacher, rng, n_each=each, scale=scale)]
+    return [*found, *far(rows, teacher, rng, scale)]
+
+
+def labels_at_teachers_rest(
+    rows: Sequence[LabelledStructure], teacher: Potential, rng: np.random.Generator, each: int, scale: float
+) -> list[LabelledStructure]:
+    """Those of crystals whose cells are not the reference's."""
+    relaxed = ms.relax(
+        [row.structure for row in rows], teacher, force_tol=FORCE_TOL, max_steps=MOST_STEPS, optimizer="lbfgs"
+    )
+    still = [
+        at_rest(one.structure, row.energy, f"{row.source}, relaxed by the teacher")
+        for row, one in zip(rows, relaxed, strict=True)
+        if isinstance(one, Relaxed) and one.converged
+    ]
+    chosen = [row for row in still for _ in range(each)]
+    made = [distorted(row.structure, *distortion(len(row.structure), rng)) for row in chosen]
+    return [
+        *still,
+        *_raised(chosen, made, ["distorted"] * len(made), teacher, scale),
+        *far(still, teacher, rng, scale),
+    ]
+
+
+def far(
+    rest: Sequence[LabelledStructure],
+    teacher: Potential,
+    rng: np.random.Generator,
+    scale: float,
+) -> list[LabelledStructure]:
+    """Crystals at other volumes, slabs and clusters."""
+    chosen, made, kinds = [], [], []
+    for number, row in enumerate(rest):
+        for kind, make in (("volume", stretched), ("slab", slab), ("fragments", fragments)):
+            structure = make(row.structure, rng) if number % EVERY[kind] == 0 else None
+            if structure is not None:
+                chosen.append(row)
+                made.append(structure)
+                kinds.append(kind)
+    return _raised(chosen, made, kinds, teacher, scale)
+
+
+def _raised(
+    rows: Sequence[LabelledStructure],
+    made: Sequence[Structure],
+    kinds: Sequence[str],
+    teacher: Potential,
+    scale: float,
+) -> list[LabelledStructure]:
+    found = []
+    unique = {id(row): row for row in rows}
+    still = dict(zip(unique, teacher.predict([row.structure for row in unique.values()]), strict=True))
+    for row, structure, kind, after in zip(rows, made, kinds, teacher.predict(made), strict=True):
+        before = still[id(row)]
+        known = before.out_of_domain is None and after.out_of_domain is None
+        if not known or np.abs(after.forces).max() > LARGEST_FORCE:
+            continue
+        if kind == "fragments":
+            # Of no whole formula units, so that there is nothing to stand above but the teacher's own zero.
+            one = LabelledStructure(structure, after.energy, after.forces, after.stress)
+        else:
+            one = raised(row, structure, before, after, scale)
+        found.append(replace(one, source=f"{row.source}, {kind}"))
+    return found
+
+
+def softness(n: int, training: pd.DataFrame, teacher: Potential) -> None:
+    """Print how soft the teacher is by the bulk moduli of binaries to train on."""
+    binaries = pd.read_parquet(Path(os.environ["MATSEARCH_SHARED"]) / "data/mp_binary_elasticity.parquet")
+    chosen = binaries[binaries.material_id.isin(training.material_id) & (binaries.K_VRH_GPa > 10)]
+    chosen = chosen[chosen.n_atoms <= 8].sample(n, random_state=0)
+    structures = [
+        Structure(Lattice.from_parameters(*row.lattice), row.species, np.reshape(row.frac_coords, (-1, 3)))
+        for row in chosen.itertuples()
+    ]
+    found = ms.score(structures, ["bulk_modulus"], teacher).bulk_modulus.to_numpy(float)
+    known = np.isfinite(found)
+    found, true = found[known], chosen.K_VRH_GPa.to_numpy(float)[known]
+    ratios = found / true
+    print(
+        f"K of {known.sum()} of {n} binaries by {teacher.name}: median {np.median(ratios):.3f} of DFT's, quartiles "
+        f"{np.quantile(ratios, 0.25):.3f} and {np.quantile(ratios, 0.75):.3f}, slope {found @ true / (true @ true):.3f}"
+    )
+
+
+def chosen_rows(table: pd.DataFrame, energies: dict[str, float], most_atoms: int, seed: int) -> pd.DataFrame:
+    """Crystals that can be used, in a random order in which those of PBE's cells come sooner."""
+    usable = table.species.map(lambda one: set(one) <= energies.keys()) & (table.n_atoms <= most_atoms)
+    table = table[usable].sort_values("material_id")
+    return table.sample(frac=1, random_state=seed, weights=np.where(table.of_pbe, SOONER, 1.0))
+
+
+def main() -> None:
+    """Write the files."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--structures", type=int, default=12_000)
+    parser.add_argument("--held-out", type=int, default=250)
+    parser.add_argument("--most-atoms", type=int, default=12)
+    parser.add_argument("--each", type=int, default=1)
+    parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--softening", type=int)
+    parser.add_argument("--teacher", default="chgnet-0.3.0")
+    parser.add_argument("--chunk", type=int, default=250)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto")
+    asked = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    training, looked_at = tables()
+    teacher, energies = load_potential(asked.teacher, asked.device), elements(asked.teacher)
+    if asked.softening:
+        softness(asked.softening, training, teacher)
+    if asked.out is None:
+        return
+    training["of_pbe"] = probabilities(training, fitted(looked_at)) > LEAST
+    looked_at["of_pbe"] = is_pbe(looked_at)
+    energies = {symbol: energy for symbol, energy in energies.items() if symbol in teacher.elements}
+    looked_at = chosen_rows(looked_at[looked_at.of_pbe], energies, asked.most_atoms, asked.seed)[: asked.held_out]
+    formulas = set(looked_at.formula)
+    training = training[~training.formula.isin(formulas)]
+    training = chosen_rows(training, energies, asked.most_atoms, asked.seed)[: asked.structures]
+    n_of_pbe = training.of_pbe.sum()
+    print(f"{len(training)} crystals to train on, {n_of_pbe} with PBE's cell; {len(looked_at)} held out", flush=True)
+    asked.out.mkdir(parents=True, exist_ok=True)
+    starts = range(0, len(training), asked.chunk)
+    chunks = {asked.out / "held_out.parquet": looked_at}
+    for number, start in enumerate(starts):
+        chunks[asked.out / f"train-{number:04d}.parquet"] = training.iloc[start : start + asked.chunk]
+    for number, (path, table) in enumerate(chunks.items()):
+        if path.exists():
+            continue
+        # Each file is what it is however many are made, and however often that is interrupted.
+        rng = np.random.default_rng([asked.seed, number])
+        made = []
+        for part, label in ((table[table.of_pbe], labels), (table[~table.of_pbe], labels_at_teachers_rest)):
+            if len(part):
+                made += label(crystals(part, energies), teacher, rng, asked.each, asked.scale)
+        partial = path.with_suffix(".partial")
+        write_labelled(made, partial)
+        partial.replace(path)
+        n_atoms = sum(len(row.structure) for row in made)
+        print(f"{path.name}: {len(table)} crystals, {len(made)} labels, {n_atoms} atoms", flush=True)
+
+
+if __name__ == "__main__":
+    main()
