@@ -6,13 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
+from matsearch.potential.threads import n_threads as given
+
 
 def torch_threads(n_threads: int, name: str) -> ThreadPoolExecutor:
-    """Threads in which torch takes as many cores as in the calling one.
+    """Threads in which torch takes as many cores as it was given.
 
     Left alone, torch lets a new thread take as many as any thread asked for last, and those that relax ask for one.
     """
-    return ThreadPoolExecutor(n_threads, name, _take, (torch.get_num_threads(),))
+    return ThreadPoolExecutor(n_threads, name, _take, (given(),))
 
 
 def _take(n_cores: int) -> None:

@@ -37,8 +37,9 @@ def one_thread(device: torch.device) -> Iterator[None]:
         yield
         return
     with _lock:
-        found = torch.get_num_threads()
-        _before = _before if _held else found
+        # torch settles the number of a new thread when it is first asked, and would then overwrite what was set before.
+        here = torch.get_num_threads()
+        _before = _before if _held else _given(here)
         _held += 1
         torch.set_num_threads(1)
     flushed = not float(torch.tensor(1e-40, dtype=torch.float32) * 1)
@@ -52,3 +53,22 @@ def one_thread(device: torch.device) -> Iterator[None]:
         with _lock:
             _held -= 1
             torch.set_num_threads(_before)
+            _here.known = True
+
+
+def _given(here: int) -> int:
+    """The number that torch was given, asked while it is held nowhere.
+
+    A thread whose first work fell into a time when torch was held to one says one ever after. What torch was given says
+    a thread that has done nothing yet.
+
+    Args:
+        here: What this thread says.
+    """
+    if here > 1 or getattr(_here, "known", False):
+        return here
+    said: list[int] = []
+    fresh = threading.Thread(target=lambda: said.append(torch.get_num_threads()))
+    fresh.start()
+    fresh.join()
+    return said[0]

@@ -1,5 +1,6 @@
 import dataclasses
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -105,6 +106,27 @@ def test_threads_started_after_a_prediction_get_what_they_got_before(two_threads
         later.join()
         assert seen == [2]
     assert len(potential.seen) == 20 * len(structures)
+
+
+def test_a_thread_that_began_while_torch_was_held_does_not_take_that_for_what_was_given(two_threads):
+    begun, go, seen = threading.Event(), threading.Event(), []
+
+    def late():
+        seen.append(torch.get_num_threads())  # its first work
+        begun.set()
+        go.wait(10)
+        with one_thread(CPU):
+            seen.append(n_threads())
+
+    thread = threading.Thread(target=late)
+    with one_thread(CPU):
+        thread.start()
+        assert begun.wait(10)
+    go.set()
+    thread.join()
+    assert seen == [1, 2]
+    with ThreadPoolExecutor(1) as later:
+        assert later.submit(torch.get_num_threads).result() == 2
 
 
 def test_batches_are_neighbours_in_the_list_up_to_a_number_of_atoms():
