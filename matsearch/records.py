@@ -288,6 +288,8 @@ class Parents:
             that do; None for any.
         tried: Reduced formulas of earlier crystals of the run that lie near the parents: of their stoichiometry, or
             their children. Operators without an LLM that are to change a formula do not make them again.
+        tried_crystals: In a prediction, the crystals of its composition that the run has met, one line each. Operators
+            without an LLM do not make them again.
     """
 
     proposal: int
@@ -300,6 +302,7 @@ class Parents:
     llm: int = 0
     kind: Kind | None = None
     tried: frozenset[str] = frozenset()
+    tried_crystals: tuple[str, ...] = ()
 
     @property
     def ids(self) -> tuple[int, ...]:

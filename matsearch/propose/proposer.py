@@ -158,7 +158,7 @@ class Proposer:
                 operator = "predict"
             elif not shown and operator not in FROM_NOTHING:
                 operator = "explore"  # with no crystal to start from, something new is asked for
-        return request_text(operator, shown, self.space, parents.kind, parents.tried)
+        return request_text(operator, shown, self.space, parents.kind, parents.tried, parents.tried_crystals)
 
     def template_hash(self, style: str, name: str) -> str:
         """Version of the template; empty for what needs none."""

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import random
 import re
-from collections import Counter, defaultdict, deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from matsearch.records import AddStatus, Failed, Individual, Kind, Outcome, Parents, Rejection, Stage
 from matsearch.search.archive import Archive, cell_of, draw_parents
@@ -23,9 +22,7 @@ from matsearch.search.memory import NEAR_HULL, Memory, symbols_of
 from matsearch.search.population import Population
 from matsearch.search.selection import Goal
 from matsearch.search.settings import SearchSettings
-
-if TYPE_CHECKING:
-    from pymatgen.core import Structure
+from matsearch.search.tried import Tried
 
 FROM_KNOWN = frozenset({"analogue"})
 """Operators that start from known phases, of a kind if one is named."""
@@ -92,8 +89,7 @@ class Engine:
         self._groups: list[tuple[Individual, ...]] = []
         self._waiting: deque[_Asked] = deque()
         self._n_children: Counter[int] = Counter()
-        self._formulas: dict[str, tuple[float, ...]] = {}  # tried, to their stoichiometry
-        self._children: defaultdict[int, set[str]] = defaultdict(set)
+        self._tried = Tried(target)
         self.n_asked = 0
         self.n_told = 0
 
@@ -162,7 +158,8 @@ class Engine:
             failed=failed,
             llm=llm,
             kind=kind,
-            tried=self._tried(members),
+            tried=self._tried.formulas(members),
+            tried_crystals=self._tried.crystals,
         )
 
     def _choose_operator(self, rng: random.Random) -> tuple[str, int]:
@@ -194,14 +191,6 @@ class Engine:
         if number not in self._kinds:
             self._kinds[number] = cell_of(individual)
         return self._kinds[number]
-
-    def _tried(self, members: Sequence[Individual]) -> frozenset[str]:
-        """Formulas of what was tried of the stoichiometries of these, or as their children; none in a prediction."""
-        if self._target is not None:
-            return frozenset()
-        ratios = {_stoichiometry(member.relaxed) for member in members}
-        alike = {formula for formula, ratio in self._formulas.items() if ratio in ratios}
-        return frozenset(alike.union(*(self._children[member.candidate.id] for member in members)))
 
     def _known_kind(self, rng: random.Random) -> Kind | None:
         """A kind of known phases, by its share of those that the search began with, and by what it has found."""
@@ -258,22 +247,10 @@ class Engine:
             self._fertility.learn(asked.kinds, finds, cost * self._bandit.expected(arm))
             self._bandit.learn(arm, finds, cost)
         self._n_children.update(dict.fromkeys(asked.parents, len(outcomes)))
-        for outcome in outcomes:
-            scored = outcome.result if isinstance(outcome.result, Individual) else None
-            structure = outcome.structure if scored is None else scored.candidate.structure
-            if structure is not None:
-                formula = structure.composition.reduced_formula
-                self._formulas[formula] = _stoichiometry(structure)
-                for parent in asked.parents:
-                    self._children[parent].add(formula)
+        self._tried.learn(outcomes, asked.parents)
         newcomers = [outcome.result for outcome in outcomes if isinstance(outcome.result, Individual)]
         added = iter(self._islands.add(asked.proposal, newcomers))
         return [AddStatus.REJECTED if isinstance(outcome.result, Rejection) else next(added) for outcome in outcomes]
-
-
-def _stoichiometry(structure: Structure) -> tuple[float, ...]:
-    """Shares of the elements, ascending."""
-    return tuple(sorted(round(share, 4) for share in structure.composition.fractional_composition.values()))
 
 
 def _is_find(outcome: Outcome) -> bool:

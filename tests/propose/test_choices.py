@@ -1,11 +1,14 @@
 """Operators make several crystals for one proposal, and propose the lowest of them."""
 
 import json
+from itertools import combinations
 
 import numpy as np
 import pytest
 
+from matsearch.crystal.identity import KnownStructures, same_crystal
 from matsearch.crystal.text import from_json
+from matsearch.crystal.wyckoff import from_compact, to_compact
 from matsearch.llm.base import SamplingOptions
 from matsearch.propose.operators import load_operator, shipped_pool
 from matsearch.propose.operators.backend import OperatorsBackend, _pool
@@ -81,6 +84,31 @@ def test_prompts_of_one_call_take_different_crystals_where_they_can():
     found = crystals(backend(6, volumes).complete(prompts))
     assert {one.composition.reduced_formula for one in found} == {"MgO"}
     assert len({round(height, 3) for height in volumes(found)}) == 6
+
+
+def test_a_prediction_does_not_make_a_crystal_that_was_tried_or_that_the_same_call_proposes():
+    space, tried = Space(composition="KZnF3"), []
+    for number in range(3):
+        text = request_text("predict", [], space, tried_crystals=tried)
+        found = backend(1, None).complete([asked(10 * number + sample, text) for sample in range(3)])
+        tried += [to_compact(one) for one in crystals(found)]
+    known = KnownStructures()
+    for number, line in enumerate(tried):
+        assert known.match(from_compact(line)) is None
+        known.add(number, from_compact(line))
+    assert len(known) == 9
+    one_call = request_text("predict", [], space)
+    chosen = crystals(backend(4, volumes).complete([asked(0, one_call)] * 3))  # the same four crystals to choose from
+    assert not any(same_crystal(*pair) for pair in combinations(chosen, 2))
+
+
+def test_a_shorter_list_of_what_was_tried_is_read_anew():
+    space, known = Space(composition="KZnF3"), backend(1, None)
+    first = known.complete([asked(0, request_text("predict", [], space))])[0].text
+    line = to_compact(from_json(first.partition("\n")[2]))
+    other = known.complete([asked(0, request_text("predict", [], space, tried_crystals=[line]))])[0].text
+    assert other != first
+    assert known.complete([asked(0, request_text("predict", [], space))])[0].text == first
 
 
 def test_crystals_without_a_height_come_last_and_alone_are_proposed_all_the_same():

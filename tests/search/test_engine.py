@@ -3,6 +3,7 @@
 import pytest
 from pymatgen.core import Lattice, Structure
 
+from matsearch.crystal.wyckoff import to_compact
 from matsearch.records import AddStatus, Candidate, Individual, Outcome, Parents, Rejection, Stage
 from matsearch.search import Engine, Goal, SearchSettings
 
@@ -178,3 +179,17 @@ def test_what_was_tried_near_the_parents_is_named():
     assert first.tried == second.tried == frozenset()
     search.tell([Outcome(7, individual(7, 0.3, "LiF")), Outcome(8, Rejection(Stage.CHECK, "density"))])
     assert search.ask()[0].tried == frozenset({"LiF"})
+
+
+def test_a_prediction_names_the_crystals_of_its_composition_that_it_has_met_each_once():
+    settings = SearchSettings(generations=100, population=1, operators={"predict": 1.0}, lag=1)
+    search = Engine(settings, [HULL], [individual(0, 0.0, "NaCl")], seed=0, target="LiF")
+    search.ask(2)
+    met, twin, other = (individual(number, 0.3, formula) for number, formula in ((7, "LiF"), (8, "LiF"), (9, "NaCl")))
+    zinc_blende = Structure.from_spacegroup("F-43m", Lattice.cubic(4.6), ["Li", "F"], [[0] * 3, [0.25] * 3])
+    unconverged = Outcome(10, Rejection(Stage.RELAX, "unconverged"), zinc_blende)
+    refused = Outcome(11, Rejection(Stage.CHECK, "too_close"), Structure(Lattice.cubic(1), ["Li", "F"], [[0] * 3] * 2))
+    search.tell([Outcome(7, met), Outcome(8, twin), Outcome(9, other), unconverged, refused])
+    asked = search.ask()[0]
+    assert asked.tried == frozenset()
+    assert asked.tried_crystals == (to_compact(met.relaxed), to_compact(zinc_blende))

@@ -12,7 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from matsearch.crystal.identity import KnownStructures
 from matsearch.crystal.text import from_json, to_json
+from matsearch.crystal.wyckoff import from_compact
 from matsearch.errors import BackendRequestError, MatsearchError
 from matsearch.llm.base import Backend, SamplingOptions
 from matsearch.propose.operators.base import N_TRIES, Parent, Proposal
@@ -41,6 +43,7 @@ class OperatorsBackend(Backend):
         super().__init__(model, options)
         self._n_choices = 1
         self._heights: Heights | None = None
+        self._met, self._lines = KnownStructures[int](), list[str]()
 
     def choose_lowest(self, n_choices: int, heights: Heights | None) -> None:
         """Make so many crystals for each prompt; propose the lowest that no other prompt of the same call has taken.
@@ -63,33 +66,36 @@ class OperatorsBackend(Backend):
     def complete(self, prompts: Sequence[Prompt]) -> list[Completion]:
         """One crystal for each prompt, in order; by the prompt's own seed."""
         start = time.monotonic()
-        made = [self._made(prompt) for prompt in prompts]
-        texts = _lowest(made, self._heights if self._n_choices > 1 else None)
+        requests = [_request(prompt) for prompt in prompts]
+        chooses = self._heights is not None and self._n_choices > 1
+        taken: KnownStructures[int] = KnownStructures()  # where there is no choice, what is made is proposed
+        made: list[list[Proposal] | Rejection] = []
+        for number, (request, prompt) in enumerate(zip(requests, prompts, strict=True)):
+            found = self._made(request, prompt.seed, taken)
+            made.append(found)
+            if not chooses and isinstance(found, list):
+                taken.add(number, found[0].structure)
+        predicts = [request["space"]["composition"] is not None for request in requests]
+        texts = _lowest(made, predicts, self._heights if chooses else None)
         seconds = (time.monotonic() - start) / max(1, len(prompts))
         return [Completion(text=text, model=self.name, seconds=seconds) for text in texts]
 
-    def _made(self, prompt: Prompt) -> list[Proposal] | Rejection:
+    def _made(self, request: Mapping[str, Any], seed: int, taken: KnownStructures[int]) -> list[Proposal] | Rejection:
         import numpy as np
 
         from matsearch.propose.operators import OPERATORS, load_operator
 
-        try:
-            request = json.loads(prompt.user)
-            operator, given, wanted = (request[key] for key in ("operator", "parents", "space"))
-        except (ValueError, KeyError, TypeError) as err:
-            raise BackendRequestError(
-                f'backend "operators" reads what campaigns ask operators, not {prompt.user[:60]!r}'
-            ) from err
+        operator, given, wanted = (request[key] for key in ("operator", "parents", "space"))
         parents = [Parent(from_json(json.dumps(one["structure"])), one["id"]) for one in given]
         space = _space(wanted)
         target = () if space.composition is None else (space.composition,)
-        pool, rng = _pool(space.hidden.union(target)), np.random.default_rng(prompt.seed)
+        pool, rng = _pool(space.hidden.union(target)), np.random.default_rng(seed)
         if kind := request.get("kind"):
             parents = pool.draw_parents(space, rng, N_TRIES, tuple(kind))
         tried = frozenset(request.get("tried", ()))
-        found = load_operator(operator, pool)
+        found, met = load_operator(operator, pool), self._met_in(request.get("tried_crystals", ()))
         try:
-            return found.proposals(parents, space, rng, tried, self._n_choices)
+            return found.proposals(parents, space, rng, tried, self._n_choices, (met, taken))
         except MatsearchError:
             raise
         except Exception as err:
@@ -99,18 +105,41 @@ class OperatorsBackend(Backend):
                 f"operator {operator!r} failed with {type(err).__name__}: {err}; mend it"
             ) from err
 
+    def _met_in(self, lines: Sequence[str]) -> KnownStructures[int]:
+        """The crystals of some lines. Those of a later prompt go on from those of an earlier one, so all are kept."""
+        if self._lines != list(lines[: len(self._lines)]):
+            self._met, self._lines = KnownStructures(), []
+        for line in lines[len(self._lines) :]:
+            self._met.add(len(self._lines), from_json(line) if line.startswith("{") else from_compact(line))
+            self._lines.append(line)
+        return self._met
 
-def _lowest(made: Sequence[list[Proposal] | Rejection], heights: Heights | None) -> list[str]:
+
+def _request(prompt: Prompt) -> dict[str, Any]:
+    """What a prompt asks for."""
+    try:
+        request: dict[str, Any] = json.loads(prompt.user)
+        request["operator"], request["parents"], request["space"]["composition"]
+    except (ValueError, KeyError, TypeError) as err:
+        raise BackendRequestError(
+            f'backend "operators" reads what campaigns ask operators, not {prompt.user[:60]!r}'
+        ) from err
+    return request
+
+
+def _lowest(made: Sequence[list[Proposal] | Rejection], predicts: Sequence[bool], heights: Heights | None) -> list[str]:
     """Of each prompt's crystals the lowest, as the text of a reply; the first where there is no height.
 
     Prompts of one call often show the same parents. So one whose formula another prompt has taken comes after all
-    others; if all are taken, as in a prediction, one that is as high as what was taken: it is likely the same crystal.
+    others; if all are taken, one that is as high as what was taken: it is likely the same crystal. Prompts of a
+    prediction have but one formula: there the crystals are compared.
     """
     texts: list[str] = []
     several = [one for found in made if isinstance(found, list) for one in found]
     of_all = iter(heights([one.structure for one in several]) if heights is not None and several else ())
     taken: set[str | tuple[str, float]] = set()
-    for found in made:
+    crystals: KnownStructures[int] = KnownStructures()
+    for found, predicted in zip(made, predicts, strict=True):
         if isinstance(found, Rejection):
             texts.append(f"no crystal: {found.reason}: {found.detail}")
             continue
@@ -119,11 +148,13 @@ def _lowest(made: Sequence[list[Proposal] | Rejection], heights: Heights | None)
         for index, (one, height) in enumerate(zip(found, of_all, strict=False)):
             formula = one.structure.composition.reduced_formula
             if height is not None:
-                known.append((formula in taken, (formula, height) in taken, height, index, formula))
+                is_same = (formula, height) in taken or (predicted and crystals.match(one.structure) is not None)
+                known.append((formula in taken, is_same, height, index, formula))
         if known:
             *_, height, index, formula = min(known)
             taken |= {formula, (formula, height)}
             chosen = found[index]
+            crystals.add(len(crystals), chosen.structure)
             left = "" if height == min(one[2] for one in known) else " not taken yet"
             why = f"; the lowest of {len(found)}{left}, as it stands {height:.3f} eV/atom above the hull"
         parents = ", ".join(map(str, chosen.parents)) or "nothing"

@@ -5,10 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from matsearch.crystal.charges import check_charges
 from matsearch.crystal.checks import check_structure
+from matsearch.crystal.identity import KnownStructures
 from matsearch.propose.space import MAX_FORMULA_UNITS
 from matsearch.records import Rejection, Stage
 
@@ -129,10 +130,12 @@ class Operator(ABC):
         rng: np.random.Generator,
         tried: Collection[str] = (),
         n: int = 1,
+        met: Sequence[KnownStructures[Any]] = (),
     ) -> list[Proposal] | Rejection:
         """Up to n crystals to choose from, of at most `N_TRIES` attempts each; or why there is none.
 
-        As `propose`; of an operator that is to find other formulas, each of another one.
+        As `propose`; of an operator that is to find other formulas, each of another one. With a given composition no
+        crystal twice, and none of those that were `met`.
         """
         sound = [one for one in parents if self.takes_broken or check_structure(one.structure) is None]
         if len(sound) < self.min_parents:
@@ -140,18 +143,25 @@ class Operator(ABC):
             return Rejection(Stage.CHECK, "no_parents", detail)
         if self.needs_composition and space.composition is None:
             return Rejection(Stage.CHECK, "no_composition", f"{self.name} takes a space with a composition")
-        formulas = set(tried)
+        formulas, made = set(tried), KnownStructures[int]()
+        earlier = [made, *met]
         found: list[Proposal] = []
-        for _ in range(n):
-            one = self._one(sound, space, rng, formulas)
+        for number in range(n):
+            one = self._one(sound, space, rng, formulas, earlier)
             if isinstance(one, Rejection):
                 return found or one
             found.append(one)
             formulas.add(one.structure.composition.reduced_formula)
+            made.add(number, one.structure)
         return found
 
     def _one(
-        self, parents: Sequence[Parent], space: Space, rng: np.random.Generator, tried: Collection[str]
+        self,
+        parents: Sequence[Parent],
+        space: Space,
+        rng: np.random.Generator,
+        tried: Collection[str],
+        earlier: Sequence[KnownStructures[Any]],
     ) -> Proposal | Rejection:
         unbalanced: Proposal | None = None
         refused = Rejection(Stage.CHECK, "no_attempt")
@@ -165,6 +175,8 @@ class Operator(ABC):
                 refused = found
             elif self.changes_formula and made.structure.composition.reduced_formula in tried:
                 refused = Rejection(Stage.NOVELTY, "tried", f"{made.change} gives what was tried")
+            elif space.composition is not None and any(one.match_any(made.structure) is not None for one in earlier):
+                refused = Rejection(Stage.NOVELTY, "tried", f"{made.change} gives a crystal that was tried")
             elif space.composition is None and (phase := self.pool.match(made.structure)) is not None:
                 refused = Rejection(Stage.NOVELTY, "known", f"{made.change} gives {phase}")
             elif self.needs_balance and check_charges(made.structure) is not None:

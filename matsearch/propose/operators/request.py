@@ -20,6 +20,7 @@ def request_text(
     space: Space,
     kind: Kind | None = None,
     tried: Collection[str] = (),
+    tried_crystals: Sequence[str] = (),
 ) -> str:
     """The prompt.
 
@@ -29,6 +30,7 @@ def request_text(
         space: Which crystals are wanted.
         kind: Of the known phases to start from; None for any.
         tried: Reduced formulas that need not be made again.
+        tried_crystals: Crystals that need not either, one line each.
     """
     shown = [{"id": number, "structure": json.loads(to_json(structure))} for number, structure in parents]
     wanted: dict[str, Any] = {
@@ -44,4 +46,5 @@ def request_text(
     wanted |= {"hidden": sorted(space.hidden)} if space.hidden else {}
     request = {"operator": operator, "parents": shown, "space": wanted} | ({"kind": kind} if kind else {})
     request |= {"tried": sorted(tried)} if tried else {}
+    request |= {"tried_crystals": list(tried_crystals)} if tried_crystals else {}
     return json.dumps(request, separators=(",", ":"))
