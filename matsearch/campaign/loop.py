@@ -183,6 +183,8 @@ class Loop:
             return asked
         for key, value in row.items():
             if stored[key] != value:
+                if key == "template_hash" and style == "operators" and self._may_differ(stored, row):
+                    continue
                 if key == "template_hash" and stored["template"] == row["template"]:
                     raise self._another_template(parents.proposal, style, template)
                 raise self._diverged(parents.proposal, key, stored[key], value)
@@ -198,6 +200,19 @@ class Loop:
             self._ledger.add_reply(prompt, asked.replies[position], config.llm[llm].prices)
         return asked
 
+    def _may_differ(self, stored: sqlite3.Row, row: dict[str, Any]) -> bool:
+        """Whether it is no matter that an operator's source is another now; it is noted if so.
+
+        What has not answered yet may be mended. Runs of earlier versions say nothing of it.
+        """
+        if not stored["template_hash"]:
+            return True
+        if self._store.row("SELECT 1 FROM replies WHERE proposal_id = ?", row["id"]) is not None:
+            return False
+        with self._store.transaction():
+            self._store.update_proposal(row["id"], template_hash=row["template_hash"])
+        return True
+
     def _diverged(self, proposal: int, what: str, stored: Any, now: Any) -> StoreError:
         """A continued run must ask what it asked before: nothing is paid for twice."""
         return StoreError(
@@ -207,6 +222,11 @@ class Loop:
 
     def _another_template(self, proposal: int, style: str, name: str) -> StoreError:
         """The text of a template changed since; whose text it is says what can be done."""
+        if style == "operators":
+            return StoreError(
+                f"proposal {proposal} of {self._store.run_dir} was made with another text of operator {name}; its file "
+                "was changed since: put that back as it was, or start a new run"
+            )
         templates = self._parts.proposer.templates
         if own := templates.own_files(style, name):
             mend = f"of its files {', '.join(own)} {'is' if len(own) == 1 else 'are'} yours: put that back as it was"

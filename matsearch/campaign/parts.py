@@ -21,7 +21,7 @@ from matsearch.objectives.base import Objective, ObjectiveContext, find_objectiv
 from matsearch.objectives.cascade import by_cost
 from matsearch.potential.base import Potential, load_potential
 from matsearch.potential.batched import BatchedPotential
-from matsearch.propose.operators import OPERATORS, load_operator
+from matsearch.propose.operators import OPERATORS, load_operator, source_hash
 from matsearch.propose.operators.backend import OperatorsBackend
 from matsearch.propose.proposer import Proposer
 from matsearch.propose.templates import Templates
@@ -108,6 +108,7 @@ class Parts:
         proposer = Proposer(space, sought, search.show, search.show_scores, config.seed, templates)
         for name in {*search.operators, *search.twins} - set(OPERATORS):
             load_operator(name)  # one of somebody's own: what is wrong with it is said now
+            source_hash(name)
         for style in sorted({backend.style for backend in backends}):
             proposer.check(style)
             if style != "operators" and (names := sorted(one for one in search.operators if not has_template(one))):

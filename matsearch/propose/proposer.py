@@ -11,7 +11,7 @@ from matsearch.crystal.checks import check_structure
 from matsearch.crystal.wyckoff import MAX_COUNT, to_compact
 from matsearch.llm.embedded.words import condition_words
 from matsearch.propose import wording
-from matsearch.propose.operators import OPERATORS
+from matsearch.propose.operators import OPERATORS, source_hash
 from matsearch.propose.operators.compositions import allowed_elements, random_formula
 from matsearch.propose.operators.request import request_text
 from matsearch.propose.parse import parse_reply
@@ -161,8 +161,8 @@ class Proposer:
         return request_text(operator, shown, self.space, parents.kind, parents.tried, parents.tried_crystals)
 
     def template_hash(self, style: str, name: str) -> str:
-        """Version of the template; empty for what needs none."""
-        return "" if style == "operators" else self.templates.hash(style, name)
+        """Version of the template, or of an operator of somebody's own; empty for what is built in without one."""
+        return source_hash(name) if style == "operators" else self.templates.hash(style, name)
 
     def check(self, style: str) -> None:
         """Try every template of a style with all and with little there is to say, before anything is paid for.

@@ -127,8 +127,15 @@ class RunStore:
 
     def update_candidate(self, candidate_id: int, **columns: Any) -> None:
         """Set columns of one candidate inside an open transaction."""
+        self._update("candidates", candidate_id, columns)
+
+    def update_proposal(self, proposal: int, **columns: Any) -> None:
+        """Set columns of one proposal inside an open transaction."""
+        self._update("proposals", proposal, columns)
+
+    def _update(self, table: str, number: int, columns: Mapping[str, Any]) -> None:
         assignments = ", ".join(f"{name} = ?" for name in columns)
-        self.connection.execute(f"UPDATE candidates SET {assignments} WHERE id = ?", [*columns.values(), candidate_id])
+        self.connection.execute(f"UPDATE {table} SET {assignments} WHERE id = ?", [*columns.values(), number])
 
     def rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:
         """All rows of a query."""

@@ -1,6 +1,7 @@
 """A campaign with an operator of the user's own, from a file beside the campaign's."""
 
 import sqlite3
+import sys
 
 import pytest
 
@@ -46,12 +47,24 @@ class Failing(Operator):
 SEARCH = 'generations = 2\npopulation = 4\nseeds = 6\noperators = { "swap:Swap" = 1.0 }'
 
 
-def test_it_makes_crystals_and_is_found_again_when_the_run_goes_on(write_campaign, command, tmp_path):
+@pytest.fixture
+def of_operators(write_campaign):
+    """A campaign file without an LLM, with an operator beside it."""
     path = write_campaign(search=SEARCH)
     path.write_text(path.read_text().replace('backend = "scripted"\nmodel = "script"', 'backend = "operators"'))
     lines = [line for line in path.read_text().splitlines() if not line.startswith("options")]
     path.write_text("\n".join(lines))
     path.with_name("swap.py").write_text(SWAP)
+    return path
+
+
+def as_in_a_new_process(path):
+    """Modules of files are imported once a process."""
+    sys.modules.pop(f"_matsearch_file_{path.with_name('swap.py').resolve()}", None)
+
+
+def test_it_makes_crystals_and_is_found_again_when_the_run_goes_on(of_operators, command, tmp_path):
+    path = of_operators
     run_dir = tmp_path / "run"
     status, _, err = command("run", str(path), "--run-dir", str(run_dir), "--set", "budget.relaxations=2")
     assert status == 0, err
@@ -62,6 +75,33 @@ def test_it_makes_crystals_and_is_found_again_when_the_run_goes_on(write_campaig
     assert any("exchanged" in text for text in texts)
     status, _, err = command("run", str(run_dir), "--set", "budget.relaxations=4")
     assert status == 0, err
+
+
+def test_a_run_does_not_go_on_with_another_text_of_it(of_operators, command, tmp_path):
+    run_dir, file = tmp_path / "run", of_operators.with_name("swap.py")
+    status, _, err = command("run", str(of_operators), "--run-dir", str(run_dir), "--set", "budget.relaxations=2")
+    assert status == 0, err
+    file.write_text(SWAP.replace("exchanged", "swapped"))
+    as_in_a_new_process(of_operators)
+    status, _, err = command("run", str(run_dir), "--set", "budget.relaxations=4")
+    assert status == 2 and "Traceback" not in err, err
+    assert f"another text of operator {file}:Swap" in err and "put that back as it was, or start a new run" in err
+    file.write_text(SWAP)
+    as_in_a_new_process(of_operators)
+    status, _, err = command("run", str(run_dir), "--set", "budget.relaxations=4")
+    assert status == 0, err
+
+
+def test_what_failed_before_it_answered_may_be_mended(of_operators, command, tmp_path):
+    run_dir, file = tmp_path / "run", of_operators.with_name("swap.py")
+    file.write_text(SWAP.replace("structure = ", "structure = 1 / 0 + "))
+    status, _, err = command("run", str(of_operators), "--run-dir", str(run_dir), "--set", "budget.relaxations=2")
+    assert status != 0 and "ZeroDivisionError: division by zero; mend it" in err
+    file.write_text(SWAP)
+    for _ in range(2):
+        as_in_a_new_process(of_operators)
+        status, _, err = command("run", str(run_dir), "--set", "budget.relaxations=2")
+        assert status == 0, err
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,11 @@ generator: the same parents, space and state give the same proposal.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from inspect import isabstract
+from functools import cache
+from inspect import getsourcefile, isabstract
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from matsearch.errors import ConfigError
@@ -44,6 +47,7 @@ __all__ = [
     "load_operator",
     "propose",
     "shipped_pool",
+    "source_hash",
 ]
 
 OPERATORS = {
@@ -75,15 +79,40 @@ def load_operator(name: str, pool: Pool | None = None) -> Operator:
     Raises:
         ConfigError: There is none, or it is no operator.
     """
+    try:
+        return _class_of(name)(pool)
+    except TypeError as err:
+        raise ConfigError(f"operator {name!r} must take one argument, the pool of known phases: {err}") from err
+
+
+def source_hash(name: str) -> str:
+    """The version of an operator of somebody's own: of the file that it was imported from.
+
+    Empty for what is built in, and where there is no such file.
+
+    Raises:
+        ConfigError: As `load_operator`.
+    """
+    return "" if name in OPERATORS else _hash_of_file(_class_of(name))
+
+
+def _class_of(name: str) -> type[Operator]:
     found = resolve("operator", name, OPERATORS)
     if not (isinstance(found, type) and issubclass(found, Operator)):
         raise ConfigError(f"operator {name!r} must be a subclass of matsearch.propose.operators.Operator")
     if isabstract(found) or not isinstance(getattr(found, "name", None), str):
         raise ConfigError(f"operator {name!r} must have a name and a method attempt")
+    return found
+
+
+@cache  # a file may be edited while what was imported from it is at work
+def _hash_of_file(operator: type[Operator]) -> str:
     try:
-        return found(pool)
-    except TypeError as err:
-        raise ConfigError(f"operator {name!r} must take one argument, the pool of known phases: {err}") from err
+        file = getsourcefile(operator)
+        content = None if file is None else Path(file).read_bytes()
+    except (OSError, TypeError):
+        return ""
+    return "" if content is None else hashlib.sha256(content).hexdigest()[:16]
 
 
 def propose(
