@@ -28,6 +28,8 @@ OBJECTIVES = [
 PRICES = {"prompt": 3.0, "completion": 11.0, "cached": 0.5, "reasoning": 13.0}
 EXTRA = ("extra/mine", 0.03)
 """A phase of the user's, TiO, and how far above the hull it is."""
+WORST = {"energy_above_hull": 0.1, "bulk_modulus": 95.0}
+"""That count in the campaign's hypervolume."""
 JUDGE = "other"
 SITES = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
 
@@ -105,6 +107,7 @@ def make_hull_run(run_dir: Path) -> Path:
         "objectives": json.dumps(OBJECTIVES),
         "hours": "0.25",
         "reference_hash": "41300e08",
+        "reference_point": json.dumps(WORST),
         "extra_phases": json.dumps([{"id": EXTRA[0], "relaxation_key": "extra"}]),
     }
     RunStore.create(run_dir, meta, {})

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matsearch.metrics.discovery import METASTABLE, QUARANTINE, STABLE, summarise
+from matsearch.metrics.hypervolume import REFERENCE_POINT
 from matsearch.records import Stage
 from matsearch.report.best import SYMPREC, Ranking, goals_of, rank
 from matsearch.report.details import detail_blocks
@@ -122,7 +123,7 @@ def _content(store: RunStore, frame: pd.DataFrame, ranking: Ranking) -> dict[str
         "columns": table
         | {"place": [place[one] for one in table["id"]], "block": [block_of.get(one) for one in table["id"]]},
         "progress": progress(frame),
-        "front": front(frame, goals_of(store)),
+        "front": front(frame, goals_of(store), json.loads(meta.get(REFERENCE_POINT, "{}"))),
         "phases": known.phases,
     }
     seeds = frame["operator"] == "seed"

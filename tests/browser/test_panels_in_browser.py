@@ -16,7 +16,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hull_run import CRYSTALS, FAMILY, N_CHARGED, N_SEEDS, make_hull_run, phase_diagram
+from hull_run import CRYSTALS, FAMILY, N_CHARGED, N_SEEDS, WORST, make_hull_run, phase_diagram
 from opened_page import SIZES, Opened
 from pymatgen.analysis.phase_diagram import PhaseDiagram
 from pymatgen.core import Composition
@@ -210,7 +210,7 @@ def test_progress_front_and_hypervolume_are_drawn(page):
     page.wait_for_function("document.getElementById('plot-front').data[2].x[0] > 100")
     assert traces(page, "plot-front")["front"]["x"] == [170.0, 181.25]
     volume = traces(page, "plot-volume")["hypervolume"]
-    assert volume["y"][-1] == pytest.approx(0.1 * (170 - 99) + 0.023 * (181.25 - 170))
+    assert volume["y"][-1] == pytest.approx(0.1 * (170 - WORST["bulk_modulus"]) + 0.023 * (181.25 - 170))
 
 
 def test_the_lineage_shows_prompt_reply_and_what_changed(one, page):

@@ -11,7 +11,7 @@ from math import isclose, sqrt
 
 import numpy as np
 import pytest
-from hull_run import EXTRA, FAMILY, JUDGED, N_SEEDS, OBJECTIVES, PRICES, make_hull_run, phase_diagram
+from hull_run import EXTRA, FAMILY, JUDGED, N_SEEDS, OBJECTIVES, PRICES, WORST, make_hull_run, phase_diagram
 from pymatgen.core import Composition
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
@@ -154,9 +154,9 @@ class Anew:
         return found
 
     def front(self):
-        """By comparing all with all; areas by cutting them into strips."""
+        """By comparing all with all, the hull as good as what is below it; areas by cutting them into strips."""
         points = {
-            row["id"]: (row["energy_above_hull"], row["value"], row["duplicate_of"])
+            row["id"]: (max(0.0, row["energy_above_hull"]), row["value"], row["duplicate_of"])
             for row in self.store.rows(
                 "SELECT id, energy_above_hull, value, duplicate_of FROM candidates JOIN scores ON candidate_id = id "
                 "WHERE objective = 'bulk_modulus' AND stage = 'scored' AND operator != 'seed' "
@@ -170,15 +170,14 @@ class Anew:
             if not any(e <= energy and b >= bulk and (e, b) != (energy, bulk) for e, b, _ in first.values())
         ]
         metastable = {number: one for number, one in points.items() if one[0] <= 0.1}
-        worst = min(bulk for _, bulk, _ in metastable.values())
+        worst = WORST["bulk_modulus"]
         curve = []
         for n in range(1, len(metastable) + 1):
-            found = [(max(0.0, energy), bulk) for energy, bulk, _ in list(metastable.values())[:n]]
+            found = [(energy, bulk) for energy, bulk, _ in list(metastable.values())[:n]]
             edges = sorted({energy for energy, _ in found} | {0.1})
             strips = [(right - left, max(b for e, b in found if e <= left)) for left, right in pairwise(edges)]
             curve.append(sum(width * (bulk - worst) for width, bulk in strips))
-        reference = {"energy_above_hull": 0.1, "bulk_modulus": worst}
-        return {"ids": ids, "reference": reference, "curve_ids": list(metastable), "curve": curve}
+        return {"ids": ids, "reference": WORST, "curve_ids": list(metastable), "curve": curve}
 
     def data(self):
         """What the page's data should be, where it holds numbers."""

@@ -155,7 +155,7 @@ def test_nothing_dominates_the_front_and_the_hypervolume_only_grows(reported):
     store, _, data = reported
     columns, found = data["columns"], data["front"]
     points = {
-        row["id"]: (row["energy_above_hull"], row["value"])
+        row["id"]: (max(0.0, row["energy_above_hull"]), row["value"])
         for row in store.rows(
             "SELECT c.id, c.energy_above_hull, s.value FROM candidates c JOIN scores s ON s.candidate_id = c.id "
             "WHERE s.objective = 'bulk_modulus' AND c.stage = 'scored' AND c.proposal_id IS NOT NULL "

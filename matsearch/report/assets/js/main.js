@@ -28,7 +28,7 @@ function drawAll() {
     plan("plot-front", drawFront);
     plan("plot-volume", drawVolume);
     const worst = Object.entries(front.reference).map(([name, value]) => `${name.replaceAll("_", " ")} ${written(value, name)} ${unitOf(name)}`);
-    $("volume-note").textContent = `The hypervolume is that between the metastable candidates and ${worst.join(", ")}, the worst that counts.`;
+    $("volume-note").textContent = `The hypervolume is that between the ${front.of} candidates and ${worst.join(", ")}, the worst that counts; below the hull counts as on it, for the front too.`;
   }
 
   const systems = [...hullSystems()];

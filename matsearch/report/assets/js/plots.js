@@ -152,7 +152,7 @@ function drawVolume() {
     "plot-volume",
     [{ ...steps(x, y, "hypervolume", { color: colour("accent") }), fill: "tozeroy", fillcolor: `${colour("accent")}22`, hoverinfo: "x+y" }],
     { xaxis: { title: { text: "relaxations" }, zeroline: false }, yaxis: { title: { text: "hypervolume" }, rangemode: "tozero" } },
-    "Hypervolume of the metastable candidates after each relaxation",
+    `Hypervolume of the ${report.front.of} candidates after each relaxation`,
   );
 }
 
