@@ -29,7 +29,7 @@ from pydantic import (
 from matsearch.errors import ConfigError
 from matsearch.llm.base import find_backend
 from matsearch.llm.prices import Prices
-from matsearch.potential.base import FROM_FILE
+from matsearch.potential.base import from_folder
 from matsearch.propose.settings import SpaceSettings, composition_elements
 from matsearch.records import Direction
 from matsearch.relaxation.settings import RelaxSettings
@@ -426,8 +426,7 @@ def _with_absolute_paths(config: CampaignConfig, folder: Path) -> CampaignConfig
     objectives = [one.model_copy(update={"name": module(one.name)}) for one in config.objectives]
 
     def of_potential(name: str) -> str:
-        kind, _, weights = name.partition(":")
-        return f"{kind}:{folder / Path(weights).expanduser()}" if kind in FROM_FILE and weights else module(name)
+        return module(from_folder(name, folder))
 
     potential = config.potential.model_copy(update={"name": of_potential(config.potential.name)})
     path, extra, hide = config.reference.path, config.reference.extra, config.reference.hide

@@ -160,7 +160,8 @@ def load_potential(name: str, device: str = "auto") -> Potential:
     Args:
         name: `chgnet-0.3.0`, `chgnet-r2scan`, `sevennet-0`, `mace:PATH` (a file of weights), `pqeq`, an entry point, or
             `"pkg.module:Attr"`, where `Attr(device)` gives a `Potential`; `d3(FUNCTIONAL,DAMPING)`, as in `d3(pbe,bj)`;
-            the path of a folder with a trained model; or a sum of one and such terms, `chgnet-0.3.0+d3(pbe,bj)`.
+            the path of a folder with a trained model, whose name is then the absolute path; or a sum of one and such
+            terms, `chgnet-0.3.0+d3(pbe,bj)`.
         device: `cpu`, `cuda`, `cuda:1`, or `auto` for a GPU where there is one.
 
     Raises:
@@ -174,7 +175,8 @@ def load_potential(name: str, device: str = "auto") -> Potential:
         return PotentialSum([load_potential(part, device) for part in parts])
     kind, _, path = name.partition(":")
     if (Path(name).expanduser() / MODEL_FILE).is_file():
-        make = partial(resolve("potential", OF_FOLDERS, {}), name)
+        # Hulls and runs are keyed by the name, and are looked for from other folders, too.
+        make = partial(resolve("potential", OF_FOLDERS, {}), str(Path(name).expanduser().resolve()))
     elif kind in FROM_FILE:
         if not path:
             raise ConfigError(f'potential {name!r} takes its weights from a file: "{kind}:PATH"')
@@ -203,26 +205,45 @@ def load_potential(name: str, device: str = "auto") -> Potential:
     return potential
 
 
-def summands(name: str) -> list[str]:
-    """The names that a name adds with `+`, which the path of a file may hold, too."""
-    if Path(name.rpartition(":")[0]).expanduser().is_file():
+def summands(name: str, folder: Path = Path()) -> list[str]:
+    """The names that a name adds with `+`, which the path of a file may hold, too.
+
+    Args:
+        name: As `load_potential` takes it.
+        folder: Where relative paths start from.
+    """
+    if (folder / Path(name.rpartition(":")[0]).expanduser()).is_file():
         return [name]  # a plug-in in a file
     found: list[str] = []
     left = name.split("+")
     while left:
         joined = ["+".join(left[:count]).strip() for count in range(1, len(left) + 1)]
-        taken = next((count for count, one in enumerate(joined, 1) if _is_path(one)), 1)
+        taken = next((count for count, one in enumerate(joined, 1) if _is_path(one, folder)), 1)
         found.append("+".join(left[:taken]).strip())
         left = left[taken:]
     return found
 
 
-def _is_path(name: str) -> bool:
+def from_folder(name: str, folder: Path) -> str:
+    """The same name with absolute paths where it holds paths that start from a folder."""
+    parts = summands(name, folder)
+    found = [_with_path(one, folder) for one in parts]
+    return name if found == parts else "+".join(found)
+
+
+def _with_path(name: str, folder: Path) -> str:
+    kind, _, path = name.partition(":")
+    if kind in FROM_FILE:
+        return f"{kind}:{folder / Path(path).expanduser()}" if path else name
+    return str((folder / Path(name).expanduser()).resolve()) if _is_path(name, folder) else name
+
+
+def _is_path(name: str, folder: Path) -> bool:
     """Whether a name is that of a folder with a model, or has the path of a file behind its kind."""
     kind, _, path = name.partition(":")
     if kind in FROM_FILE:
-        return Path(path).expanduser().is_file()
-    return (Path(name).expanduser() / MODEL_FILE).is_file()
+        return (folder / Path(path).expanduser()).is_file()
+    return (folder / Path(name).expanduser() / MODEL_FILE).is_file()
 
 
 def _options(name: str) -> list[str]:

@@ -1,5 +1,6 @@
 """Potentials of other packages by name: what is said where the package, the file or the name is not there."""
 
+import json
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -39,3 +40,20 @@ def test_weights_of_a_campaign_lie_beside_its_file(write_campaign):
     absolute = Path(path.parent.anchor) / "models" / "a.model"
     path = write_campaign(more=f'[potential]\nname = "mace:{absolute}"', name="other")
     assert load_config(path).potential.name == f"mace:{absolute}"
+
+
+@pytest.mark.parametrize("written", ["soft", "./soft/", "../{here}/soft"])
+def test_a_potential_that_is_a_folder_lies_beside_the_campaign_file_and_is_found_from_elsewhere(
+    written, write_campaign, tmp_path, monkeypatch
+):
+    path = write_campaign(more=f'[potential]\nname = "{written}+d3(pbe,bj)"'.format(here=tmp_path.name))
+    folder = path.parent / "soft"
+    folder.mkdir()
+    correction = {"potential": "corrected", "base": "chgnet-0.3.0", "scales": {"Cl-Na": 1.25}}
+    (folder / "model.json").write_text(json.dumps(correction), encoding="utf-8")
+    (path.parent / "elsewhere").mkdir()
+    monkeypatch.chdir(path.parent / "elsewhere")
+    name = load_config(path).potential.name
+    assert name == f"{folder}+d3(pbe,bj)"
+    assert load_potential(name, "cpu").name == name
+    assert load_potential("../soft", "cpu").name == str(folder)  # hulls are keyed by it
