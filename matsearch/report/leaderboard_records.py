@@ -5,7 +5,6 @@ A record holds numbers and names only: no crystal, no reply, no path of the mach
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from importlib import resources
 from itertools import pairwise
@@ -17,10 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegative
 from matsearch.errors import InputError
 from matsearch.metrics.discovery import wilson_interval
 from matsearch.records import Direction, content_hash
+from matsearch.report.wording import plain
 
 FORMAT: Literal[1] = 1
 Name = Annotated[str, Field(min_length=1, max_length=300)]
-Spent = tuple[NonNegativeInt, NonNegativeInt]
+Count = Annotated[int, Field(ge=0, le=10**12)]
+Spent = tuple[Count, Count]
 """Proposals and relaxations."""
 
 
@@ -66,7 +67,7 @@ class Protocol(Part):
     reference: str
     task: Name
     space: dict[str, Any]
-    hidden: NonNegativeInt = 0
+    hidden: Count = 0
     goals: tuple[SoughtGoal, ...]
 
     @property
@@ -78,18 +79,18 @@ class Protocol(Part):
 class Counts(Part):
     """How far the proposed candidates came, known seeds not among them."""
 
-    proposed: NonNegativeInt
-    parsed: NonNegativeInt
-    valid: NonNegativeInt
-    new: NonNegativeInt
-    relaxed: NonNegativeInt
-    scored: NonNegativeInt
-    quarantined: NonNegativeInt
-    metastable: NonNegativeInt
-    stable: NonNegativeInt
-    msun: NonNegativeInt
-    sun: NonNegativeInt
-    memorised: NonNegativeInt
+    proposed: Count
+    parsed: Count
+    valid: Count
+    new: Count
+    relaxed: Count
+    scored: Count
+    quarantined: Count
+    metastable: Count
+    stable: Count
+    msun: Count
+    sun: Count
+    memorised: Count
 
     @model_validator(mode="after")
     def _nested(self) -> Counts:
@@ -115,10 +116,10 @@ class Cost(Part):
         hours: Wall time.
     """
 
-    replies: NonNegativeInt
-    tokens: NonNegativeInt | None
+    replies: Count
+    tokens: Count | None
     usd: NonNegativeFloat | None
-    relaxations: NonNegativeInt
+    relaxations: Count
     hours: NonNegativeFloat
 
 
@@ -137,11 +138,11 @@ class JudgeSays(Part):
 
     judge: Name
     how: str
-    heard: NonNegativeInt
-    metastable: NonNegativeInt
-    stable: NonNegativeInt
-    refused: NonNegativeInt
-    outside: NonNegativeInt
+    heard: Count
+    metastable: Count
+    stable: Count
+    refused: Count
+    outside: Count
 
     @model_validator(mode="after")
     def _nested(self) -> JudgeSays:
@@ -301,11 +302,17 @@ def write_records(path: Path, runs: Iterable[RunRecord]) -> None:
 
 def _parsed(text: str, source: str) -> Records:
     try:
-        return Records.model_validate(json.loads(text))
-    except json.JSONDecodeError as err:
-        raise InputError(f"{source} is no JSON: {err}; give a run folder or a records.json") from err
+        # Strict: "7" is no number and true no count.
+        return Records.model_validate_json(text, strict=True)
     except ValidationError as err:
-        problem = err.errors()[0]
+        problem, *others = err.errors()
+        if problem["type"] == "json_invalid":
+            why = problem["ctx"]["error"]
+            raise InputError(f"{source} is no JSON: {why}; give a run folder or a records.json") from err
         where = ".".join(str(part) for part in problem["loc"]) or "the file"
         message = problem["msg"].removeprefix("Value error, ")
-        raise InputError(f"{where} in {source}: {message} ({err.error_count()} problems)") from err
+        # What came is told where it is one value: a part as a whole would be no line to read.
+        came = problem["input"]
+        got = f", got {came!r}"[:80] if isinstance(came, bool | int | float | str | None) else ""
+        more = f" (and {len(others)} more)" if others else ""
+        raise InputError(plain(f"{where} in {source}: {message}{got}{more}", 400)) from err

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 from small_run import HOSTILE, fill, make_store
@@ -109,10 +110,39 @@ def test_what_breaks_the_schema_is_refused(record, path, value):
 
 
 def test_a_broken_file_of_records_is_named(tmp_path):
-    for text, what in [("{", "no JSON"), ('{"format": 2}', "format"), ('{"format": 1, "runs": [{}]}', "runs.0")]:
+    for text, what in [("{", "no JSON"), ("[" * 9999, "no JSON"), ('{"format": 2}', "format"), ("[]", "an object")]:
         (tmp_path / "records.json").write_text(text)
         with pytest.raises(InputError, match=what):
             collect([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("seed", "7", "runs.0.seed in records.json: Input should be a valid integer, got '7'"),
+        ("cost__replies", True, "runs.0.cost.replies in records.json: Input should be a valid integer, got True"),
+        (
+            "cost__hours",
+            -1.5,
+            "runs.0.cost.hours in records.json: Input should be greater than or equal",
+        ),
+        ("counts__proposed", 10**400, "runs.0.counts.proposed in records.json: "),
+        ("line\nbreak", [1], "runs.0.line break in records.json: Extra inputs are not permitted"),
+    ],
+)
+def test_one_line_names_file_field_what_is_expected_and_what_came(record, tmp_path, monkeypatch, path, value, said):
+    *parts, last = path.split("__")
+    content = json.loads(record.model_dump_json())
+    part = content
+    for one in parts:
+        part = part[one]
+    part[last] = value
+    monkeypatch.chdir(tmp_path)
+    Path("records.json").write_text(json.dumps({"format": 1, "runs": [content]}))
+    with pytest.raises(InputError) as told:
+        read_records(Path("records.json"))
+    assert str(told.value).startswith(said)
+    assert len(str(told.value)) < 200 and "\n" not in str(told.value)
 
 
 @pytest.mark.parametrize(
