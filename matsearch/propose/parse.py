@@ -18,12 +18,12 @@ from matsearch.crystal.wyckoff_lines import line_kind
 from matsearch.crystal.wyckoff_text import from_wyckoff_text
 from matsearch.propose.blocks import Block, Kind, find_blocks, holds_cif, n_numbers
 from matsearch.propose.json_slips import CutString, JsonArray, JsonObject, read_objects
+from matsearch.propose.spelled_sites import plain_key
 from matsearch.propose.spellings import (
     check_stated,
     inherited,
     is_open,
     looks_like_structure,
-    plain_key,
     to_mapping,
     to_wyckoff_lines,
 )
