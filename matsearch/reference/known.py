@@ -8,15 +8,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from importlib import resources
-from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from matsearch.crystal.identity import KnownStructures, reduced_formula
 from matsearch.errors import MissingReferenceError, MixedHullError
 from matsearch.records import Rejection, Relaxed, Stage
 from matsearch.reference.catalogue import (
-    GEOMETRY,
     Catalogue,
     composition_key,
     formula_of,
@@ -24,14 +22,16 @@ from matsearch.reference.catalogue import (
     version_of,
 )
 from matsearch.reference.energies import energies_path, potentials_in, read_energies
+from matsearch.reference.phases import AddedPhase, Phases, amounts_by_symbol, fractions_of
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
     import pyarrow as pa
     from pymatgen.core import Composition, Structure
 
-    from matsearch.reference.hull import Hull, HullPoint
+    from matsearch.reference.hull import HullPoint
+
+__all__ = ["Phase", "Reference", "fractions_of", "load_reference", "shipped_folder"]
 
 VIEWS_KEPT = 4
 """Views of a reference with phases hidden that are kept for who asks again: each holds tables and hulls of its own."""
@@ -59,17 +59,6 @@ class Phase:
     relaxed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Extra:
-    """A phase that a user added."""
-
-    id: str
-    formula: str
-    amounts: Mapping[str, float]
-    structure: Structure
-    energy_per_atom: float
-
-
 class Reference:
     """The known phases, by one potential.
 
@@ -77,6 +66,7 @@ class Reference:
         potential: Name of the potential whose energies these are.
         energy_scale: What the energies mean; they meet no others.
         elements: A hull exists within these.
+        hidden: Ids of the phases that are hidden.
         attribution: Whose data this is, and under which licence.
         protocol: How the phases were relaxed, as JSON.
         n_pending: Phases near the hull that have not been relaxed yet.
@@ -93,7 +83,8 @@ class Reference:
         self.attribution = f"{catalogue.attribution} Energies and relaxed cells: matsearch, {self.potential}."
         self._catalogue = catalogue
         self._table = table
-        self._extra: dict[str, _Extra] = {}
+        self._phases = self._phases_with({})
+        self.hidden: frozenset[str] = frozenset()
         self._hidden_names: frozenset[str] = frozenset()
         self._views: dict[frozenset[str], Reference] = {}
         self._whole = self
@@ -113,7 +104,7 @@ class Reference:
             MixedHullError: A crystal was relaxed by another potential.
             ValueError: An id is taken, a crystal did not converge, or holds an element without a hull.
         """
-        extra = dict(self._extra)
+        extra = dict(self._phases.extra)
         for phase_id, relaxed in phases:
             self._require_own(relaxed)
             if phase_id in extra or phase_id in self._catalogue.position:
@@ -124,9 +115,9 @@ class Reference:
             if missing := self.uncovered(amounts):
                 raise ValueError(f"{phase_id!r} holds {', '.join(missing)}, and no hull of {self.potential} has that")
             formula = formula_of(relaxed.structure)
-            extra[phase_id] = _Extra(phase_id, formula, amounts, relaxed.structure, relaxed.energy_per_atom)
-        made = self._whole._copied()
-        made._extra, made._whole, made._hidden_names = extra, made, frozenset()
+            extra[phase_id] = AddedPhase(phase_id, formula, amounts, relaxed.structure, relaxed.energy_per_atom)
+        made = self._copied(self._phases_with(extra))
+        made._whole, made._hidden_names = made, frozenset()
         return made.hiding(self._hidden_names)
 
     def hiding(self, names: Collection[str]) -> Reference:
@@ -148,9 +139,9 @@ class Reference:
         views = self._whole._views
         made = views.get(hidden)
         if made is None:
-            made = self._whole._copied()
-            made._whole, made._hidden_names = self._whole, hidden
-            made.hidden  # noqa: B018 - a name that says nothing is refused here
+            ids = frozenset(self._ids_named(hidden))
+            made = self._copied(self._phases_with(self._phases.extra, ids))
+            made.hidden, made._hidden_names = ids, hidden
             while len(views) >= VIEWS_KEPT:
                 del views[next(iter(views))]
             views[hidden] = made
@@ -161,62 +152,46 @@ class Reference:
         """The same with nothing hidden."""
         return self._whole
 
-    @cached_property
-    def hidden(self) -> frozenset[str]:
-        """Ids of the phases that are hidden."""
+    def _ids_named(self, names: Collection[str]) -> set[str]:
         found: set[str] = set()
-        for name in self._hidden_names:
-            if name in self._catalogue.position or name in self._extra:
+        for name in names:
+            if name in self._catalogue.position or name in self._phases.extra:
                 found.add(name)
             else:
                 found.update(self._ids_of(_key_of(name)))
-        return frozenset(found)
+        return found
 
     def holds(self, name: str) -> bool:
         """Whether a name is the id of a known phase, hidden or not, or the formula of one."""
-        if name in self._catalogue.position or name in self._extra:
+        if name in self._catalogue.position or name in self._phases.extra:
             return True
         try:
             return bool(self._ids_of(_key_of(name)))
         except ValueError:
             return False
 
-    def _copied(self) -> Reference:
-        """A copy without what was worked out."""
+    def _phases_with(self, extra: Mapping[str, AddedPhase], hidden: frozenset[str] = frozenset()) -> Phases:
+        whole = self._whole._phases if hidden else None
+        return Phases(self._catalogue, self._table, sorted(self.elements), extra, hidden, whole)
+
+    def _copied(self, phases: Phases) -> Reference:
+        """A copy with other phases, without what was worked out of these."""
         made = copy.copy(self)
         for name, attribute in vars(type(self)).items():
             if isinstance(attribute, cached_property):
                 made.__dict__.pop(name, None)
+        made._phases, made.hidden = phases, frozenset()
         made._points, made._known, made._views = {}, {}, {}
         return made
 
-    @cached_property
+    @property
     def phases(self) -> pd.DataFrame:
         """One row a phase that has an energy: id, formula, energy_per_atom, energy_above_hull (eV/atom), n_atoms,
         relaxed, spacegroup (within 0.1 Å), prototype.
 
         Lowest above the hull first, then by id.
         """
-        import numpy as np
-        import pandas as pd
-
-        rows = self._row_numbers
-        columns: dict[str, Any] = {
-            name: self._catalogue.labels[name].take(rows).to_pandas() for name in ("id", "formula")
-        }
-        columns["energy_per_atom"] = self._energies.round(6)
-        columns["energy_above_hull"] = self._heights.round(6)
-        columns["n_atoms"] = self._catalogue.labels["n_atoms"].take(rows).to_pandas()
-        columns["relaxed"] = self._with_energy["relaxed"].to_pandas()
-        columns["spacegroup"] = self._catalogue.labels["spacegroup"].take(rows).to_pandas().astype("int16")
-        columns["prototype"] = self._catalogue.labels["prototype"].take(rows).to_pandas()
-        table = pd.DataFrame(columns)
-        if self._visible_extra:
-            table = self._with_extra(table)
-        if self.hidden:
-            table = table[~table["id"].isin(self.hidden)]
-        order = np.lexsort((table["id"].to_numpy(dtype=str), table["energy_above_hull"].to_numpy()))
-        return table.iloc[order].reset_index(drop=True)
+        return self._phases.table
 
     def structure(self, phase_id: str) -> Structure:
         """The crystal of a phase: relaxed where its relaxation converged, else as its source lists it.
@@ -224,11 +199,11 @@ class Reference:
         Raises:
             KeyError: No phase has this id.
         """
-        if phase_id in self._extra:
-            return self._extra[phase_id].structure
+        if phase_id in self._phases.extra:
+            return self._phases.extra[phase_id].structure
         position = self._catalogue.position[phase_id]
-        if self._is_relaxed(position):
-            return self._relaxed_structure(position)
+        if self._phases.is_relaxed(position):
+            return self._phases.relaxed_structure(position)
         return self._catalogue.structure(position)
 
     def known(self, formula: str) -> list[str]:
@@ -240,7 +215,7 @@ class Reference:
     def _ids_of(self, key: str) -> list[str]:
         """Ids of all phases of one composition, hidden ones included."""
         ids = [self._catalogue.ids[position] for position in self._catalogue.positions.get(key, ())]
-        return ids + [one.id for one in self._extra.values() if composition_key(one.amounts) == key]
+        return ids + [one.id for one in self._phases.extra.values() if composition_key(one.amounts) == key]
 
     def match(self, structure: Structure) -> str | None:
         """Id of a known phase that StructureMatcher calls the same crystal; None where there is none.
@@ -255,7 +230,7 @@ class Reference:
     @cached_property
     def known_elements(self) -> frozenset[str]:
         """Symbols that some known phase holds, with a hull or without; of others nobody can say what is novel."""
-        return self._catalogue.elements.union(*(one.amounts for one in self._extra.values()))
+        return self._catalogue.elements.union(*(one.amounts for one in self._phases.extra.values()))
 
     def uncovered(self, elements: Collection[str]) -> list[str]:
         """The elements that no hull exists for, sorted."""
@@ -298,7 +273,7 @@ class Reference:
         point = self._hull_point(composition)
         if isinstance(point, Rejection):
             return point
-        formulas = self._hull_formulas
+        formulas = self._phases.hull_formulas
         shares = sorted(
             ((formulas[index], share) for index, share in point.mixture.items()), key=lambda x: (-x[1], x[0])
         )
@@ -325,94 +300,8 @@ class Reference:
         total = sum(amounts.values())
         key = tuple(sorted((symbol, amount / total) for symbol, amount in amounts.items()))
         if key not in self._points:
-            self._points[key] = self._hull.at(dict(key))
+            self._points[key] = self._phases.hull.at(dict(key))
         return self._points[key]
-
-    @property
-    def _visible_extra(self) -> list[_Extra]:
-        return [one for one in self._extra.values() if one.id not in self.hidden]
-
-    @cached_property
-    def _hull(self) -> Hull:
-        return self._hull_with(self._visible_extra)
-
-    @cached_property
-    def _spanning(self) -> np.ndarray:
-        """Rows that span the hull: of the listed phases only those on it, in every chemical system.
-
-        Where some of these are hidden, what lay above them may be on the hull of those that are left.
-        """
-        import numpy as np
-
-        stable = np.flatnonzero(self._heights == 0.0)
-        if not self.hidden:
-            return stable
-        whole, shown = self._whole, set(self._row_numbers.tolist())
-        taken = [position for position in whole._row_numbers[whole._heights == 0.0].tolist() if position not in shown]
-        systems = {frozenset(self._catalogue.amounts[position]) for position in taken}
-        raised = [
-            row
-            for row, position in enumerate(self._row_numbers.tolist())
-            if _holds_one(self._catalogue.amounts[position].keys(), systems)
-        ]
-        return np.union1d(stable, np.array(raised, dtype=stable.dtype))
-
-    def _hull_with(self, extra: Sequence[_Extra]) -> Hull:
-        import numpy as np
-
-        from matsearch.reference.hull import Hull
-
-        rows = self._spanning
-        amounts: list[Mapping[str, float]] = [self._catalogue.amounts[self._row_numbers[row]] for row in rows]
-        amounts += [one.amounts for one in extra]
-        energies = [*self._energies[rows], *(one.energy_per_atom for one in extra)]
-        return Hull(*fractions_of(amounts, sorted(self.elements)), np.array(energies))
-
-    @cached_property
-    def _hull_formulas(self) -> list[str]:
-        formulas = self._catalogue.column("formula")
-        return [formulas[self._row_numbers[row]] for row in self._spanning] + [
-            one.formula for one in self._visible_extra
-        ]
-
-    @cached_property
-    def _with_energy(self) -> pa.Table:
-        import pyarrow.compute as pc
-
-        columns = self._table.select(["phase", "energy_per_atom", "energy_above_hull", "relaxed"])
-        columns = columns.filter(pc.field("energy_per_atom").is_valid())
-        hidden = {self._catalogue.position[one] for one in self.hidden if one in self._catalogue.position}
-        # An element's lowest phase, at 0, is what all energies are measured from.
-        kept = [
-            row
-            for row, (position, height) in enumerate(
-                zip(columns["phase"].to_pylist(), columns["energy_above_hull"].to_pylist(), strict=True)
-            )
-            if position not in hidden or (height == 0.0 and len(self._catalogue.amounts[position]) == 1)
-        ]
-        return columns.take(kept) if hidden else columns
-
-    @cached_property
-    def _row_numbers(self) -> np.ndarray:
-        """Row of the catalogue of each phase with an energy."""
-        numbers: np.ndarray = self._with_energy["phase"].to_numpy()
-        return numbers
-
-    @cached_property
-    def _energies(self) -> np.ndarray:
-        energies: np.ndarray = self._with_energy["energy_per_atom"].to_numpy().astype(float)
-        return energies
-
-    @cached_property
-    def _heights(self) -> np.ndarray:
-        """Above the hull without extra phases."""
-        heights: np.ndarray = self._with_energy["energy_above_hull"].to_numpy().astype(float)
-        return heights
-
-    @cached_property
-    def _row_of(self) -> dict[int, int]:
-        """Row of the catalogue to row of the energies."""
-        return {position: row for row, position in enumerate(self._table["phase"].to_pylist())}
 
     @cached_property
     def _height_of(self) -> dict[str, float]:
@@ -422,72 +311,17 @@ class Reference:
         """All that is known of one composition; of what looks alike the lowest comes first."""
         known: KnownStructures[str] = KnownStructures()
         for phase_id in self.known(key):
-            if phase_id in self._extra:
-                known.add(phase_id, self._extra[phase_id].structure)
+            if phase_id in self._phases.extra:
+                known.add(phase_id, self._phases.extra[phase_id].structure)
                 continue
             position = self._catalogue.position[phase_id]
             fingerprint = self._catalogue.fingerprint(position)
             known.add(phase_id, partial(self._catalogue.structure, position), key, fingerprint=fingerprint)
-            if self._is_relaxed(position):
+            if self._phases.is_relaxed(position):
                 # A phase that the potential moves far is known in both places. The fingerprint is the listed one's:
                 # most move little, and it only says what to compare first.
-                known.add(phase_id, partial(self._relaxed_structure, position), key, fingerprint=fingerprint)
+                known.add(phase_id, partial(self._phases.relaxed_structure, position), key, fingerprint=fingerprint)
         return known
-
-    def _is_relaxed(self, position: int) -> bool:
-        row = self._row_of.get(position)
-        return row is not None and bool(self._table["relaxed"][row].as_py())
-
-    def _relaxed_structure(self, position: int) -> Structure:
-        from matsearch.reference.packing import unpack
-
-        group, *lists = (self._table[name][self._row_of[position]] for name in GEOMETRY)
-        return unpack(group.as_py(), *(one.values.to_numpy() for one in lists))
-
-    def _with_extra(self, table: pd.DataFrame) -> pd.DataFrame:
-        """The phases with the extra ones, all above the new hull."""
-        import numpy as np
-        import pandas as pd
-
-        from matsearch.crystal.prototype import prototype_label
-
-        rows = []
-        for one in self._visible_extra:
-            label = prototype_label(one.structure)
-            rows.append(
-                {
-                    "id": one.id,
-                    "formula": one.formula,
-                    "energy_per_atom": round(one.energy_per_atom, 6),
-                    "energy_above_hull": 0.0,
-                    "n_atoms": len(one.structure),
-                    "relaxed": True,
-                    "spacegroup": int(label.split("_")[2]) if label.count("_") > 1 else 1,
-                    "prototype": label,
-                }
-            )
-        table = pd.concat([table, pd.DataFrame(rows)], ignore_index=True).astype(table.dtypes)
-        listed = self._hull_with([])
-        lower = [one for one in self._visible_extra if one.energy_per_atom < listed.at(one.amounts).energy]
-        systems = {frozenset(one.amounts) for one in lower}
-        amounts = [self._catalogue.amounts[position] for position in self._row_numbers]
-        amounts += [dict(one.amounts) for one in self._visible_extra]
-        # Elsewhere the hull is what it was.
-        moved = [
-            index
-            for index, own in enumerate(amounts)
-            if index >= len(self._row_numbers) or any(system <= own.keys() for system in systems)
-        ]
-        _, fractions = fractions_of([amounts[index] for index in moved], self._hull.elements)
-        heights = table["energy_per_atom"].to_numpy()[moved] - self._hull.energies_at(fractions)
-        table.loc[moved, "energy_above_hull"] = np.where(heights > 1e-6, heights.round(6), 0.0)
-        return table
-
-
-def _holds_one(elements: Collection[str], systems: Collection[frozenset[str]]) -> bool:
-    """Whether one of some chemical systems lies within the elements."""
-    sizes = range(1, len(elements) + 1)
-    return any(frozenset(some) in systems for size in sizes for some in combinations(sorted(elements), size))
 
 
 def _key_of(formula: str) -> str:
@@ -495,24 +329,6 @@ def _key_of(formula: str) -> str:
     from pymatgen.core import Composition
 
     return composition_key(amounts_by_symbol(Composition(formula)))
-
-
-def amounts_by_symbol(composition: Composition) -> Mapping[str, float]:
-    """Symbol to amount; oxidation states, which no potential here sees, are dropped."""
-    return composition.element_composition.get_el_amt_dict()
-
-
-def fractions_of(amounts: Sequence[Mapping[str, float]], symbols: Sequence[str]) -> tuple[list[str], np.ndarray]:
-    """The symbols and the atomic fractions [n, n_symbols] of compositions."""
-    import numpy as np
-
-    column = {symbol: index for index, symbol in enumerate(symbols)}
-    fractions = np.zeros((len(amounts), len(symbols)))
-    for row, one in enumerate(amounts):
-        total = sum(one.values())
-        for symbol, amount in one.items():
-            fractions[row, column[symbol]] = amount / total
-    return list(symbols), fractions
 
 
 def load_reference(potential_name: str, folder: Path | None = None) -> Reference:
