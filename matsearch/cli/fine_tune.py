@@ -32,6 +32,13 @@ def fine_tune(
             help="What the energies mean: mp2020, pbe-raw, r2scan, ...; else a name of the data's own.",
         ),
     ] = None,
+    prefit: Annotated[
+        int,
+        typer.Option(
+            "--prefit",
+            help="Epochs before, on energies alone, in which atoms learn what PQEq makes of them; 20 is good.",
+        ),
+    ] = 0,
     epochs: Annotated[int, typer.Option("--epochs", help="How often each structure is shown at most.")] = 50,
     patience: Annotated[int, typer.Option("--patience", help="Epochs without a gain after which training ends.")] = 10,
     learning_rate: Annotated[
@@ -88,6 +95,7 @@ def fine_tune(
         energy_scale=energy_scale or f"labels of {'+'.join(path.stem for path in data)}",
         referencing=referencing,
         held_out=held_out,
+        prefit=prefit,
         epochs=epochs,
         patience=patience,
         batch_atoms=batch_atoms,

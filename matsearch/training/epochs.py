@@ -48,12 +48,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Errors:
-    """Mean absolute errors on what is held out: eV/atom, eV/Å, GPa, μB; None where nothing is known."""
+    """Mean absolute errors on what is held out: eV/atom, eV/Å, GPa, μB, eV; None where nothing is known."""
 
     energy: float | None
     force: float | None
     stress: float | None
     magmom: float | None
+    atom: float | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Epoch:
         """For a table."""
         row = asdict(self)
         errors = row.pop("errors")
-        units = {"energy": "ev_per_atom", "force": "ev_per_a", "stress": "gpa", "magmom": "mu_b"}
+        units = {"energy": "ev_per_atom", "force": "ev_per_a", "stress": "gpa", "magmom": "mu_b", "atom": "ev"}
         return row | {f"{name}_mae_{units[name]}": value for name, value in errors.items()}
 
 
@@ -311,19 +312,23 @@ def share_out(work: Callable[[list[Target]], T], targets: Sequence[Target], devi
         return list(threads.map(alone, parts))
 
 
-def known(targets: Sequence[Target]) -> tuple[int, int, int, int]:
-    """How many numbers are known of the energies, forces, stresses and moments of some crystals."""
-    forces, stresses, magmoms = (
-        sum(int(np.isfinite(getattr(one, name)).sum()) for one in targets) for name in ("forces", "stress", "magmoms")
+def known(targets: Sequence[Target]) -> tuple[int, int, int, int, int]:
+    """How many numbers are known of the energies, forces, stresses, moments and atoms of some crystals."""
+    forces, stresses, magmoms, atoms = (
+        sum(int(np.isfinite(getattr(one, name)).sum()) for one in targets)
+        for name in ("forces", "stress", "magmoms", "atoms")
     )
-    return len(targets), forces, stresses, magmoms
+    return len(targets), forces, stresses, magmoms, atoms
 
 
 def in_words(errors: Errors) -> str:
     """On one line."""
     parts = []
     for value, factor, unit in zip(
-        asdict(errors).values(), (1e3, 1e3, 1.0, 1.0), ("meV/atom", "meV/Å", "GPa", "μB"), strict=True
+        asdict(errors).values(),
+        (1e3, 1e3, 1.0, 1.0, 1e3),
+        ("meV/atom", "meV/Å", "GPa", "μB", "meV from atoms shown"),
+        strict=True,
     ):
         if value is not None:
             parts.append(f"{factor * value:.{1 if factor > 1 else 3}f} {unit}")

@@ -9,12 +9,15 @@ potential = load_potential("model")
 The long-range part is PQEq, taken out of the labels once; or latent charges, whose head is trained along; or none. The
 loss is Huber's of energies an atom, forces, stresses and moments; AdamW, its rate along a cosine; what is kept are
 exponential averages of the weights, from the epoch that lost least on what was held out.
+
+Most of what PQEq adds must first be learned away again, since labels hold the Coulomb energy of the bulk. With `prefit`
+the network learns that atom by atom (`matsearch.training.targets.shares`) before it sees a slope.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -44,8 +47,8 @@ from matsearch.training.targets import (
 )
 from matsearch.training.trainee import Trainee
 
-CACHE = "long_range.npz"
-"""What terms and start say of the crystals, beside the potential."""
+CACHE, PREFIT = "long_range.npz", "prefit"
+"""What terms and start say of the crystals, beside the potential; the potential after the epochs on atoms."""
 FIRST_CHARGES = 0.1
 """Of the charges that a new model starts with: CHGNet has the bulk's energy already, and at zero there is no slope."""
 SCALE_ATOMS = 20_000
@@ -104,14 +107,21 @@ def fine_tune(
         rows = split_by_formula(data.rows, settings.held_out, settings.seed)
     _require_own(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    before = None
+    if settings.prefit and settings.terms:
+        before = fine_tune(data, settings.of_prefit, folder / PREFIT, held_out=held_out, device=device, tell=tell)
+        start = starting_point(str(folder / PREFIT))
     targets = make_targets(
         *rows,
         start,
         settings.terms,
         device=str(where),
         referencing=settings.referencing,
+        by_atoms=settings.atom_weight > 0,
         cache=folder / CACHE,
     )
+    if before is not None:
+        targets = replace(targets, referenced_error=before.targets.referenced_error)
     trainee = make_trainee(start, settings, targets, where)
     training = Training(trainee, targets, settings, folder, tell)
     training.run()

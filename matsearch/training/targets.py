@@ -5,6 +5,9 @@
 Terms (PQEq, D3) have no parameters to train, so that each crystal is asked about once. The composition energies are
 those under which the start's network explains the targets best (`matsearch.training.referencing`). Magnetic moments
 that have no label are those that the start gives: so a network keeps what it knows of them.
+
+What PQEq says is known atom by atom (`matsearch.training.shares`), so that a network can be shown what each atom's
+energy should be: the start's less that. It needs no label, and tells far more than one number for a crystal.
 """
 
 from __future__ import annotations
@@ -30,9 +33,11 @@ from matsearch.potential.chgnet import CHECKPOINTS, CHGNet, checkpoint
 from matsearch.potential.refitted import RefittedPotential
 from matsearch.training.data import BadRow, LabelledStructure
 from matsearch.training.referencing import References, composition_counts, refit
+from matsearch.training.shares import mean_shares, shares
 
 SCRATCH = "scratch"
 COMPOSITION = "composition_model.fc.weight"
+OF_ATOMS = ("forces", "atoms", "shares", "magmoms")
 BATCH_ATOMS = 160
 """Atoms that terms and the start are asked about together."""
 
@@ -68,6 +73,7 @@ class Target:
         forces: [n_atoms, 3] in eV/Å.
         stress: [3, 3] in eV/Å^3.
         magmoms: [n_atoms] in μB.
+        atoms: [n_atoms] in eV: the start's energies less what the terms' shares differ from their elements' means.
     """
 
     positions: np.ndarray
@@ -77,6 +83,7 @@ class Target:
     forces: np.ndarray
     stress: np.ndarray
     magmoms: np.ndarray
+    atoms: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,6 +153,7 @@ def make_targets(
     *,
     device: str = "cpu",
     referencing: bool = True,
+    by_atoms: bool = False,
     cache: Path | None = None,
 ) -> Targets:
     """What to train on.
@@ -157,6 +165,8 @@ def make_targets(
         terms: Names of the terms that are taken out of the labels.
         device: Where terms and network are asked.
         referencing: Whether composition energies are refitted; else they stay the start's.
+        by_atoms: Whether atoms are to learn their shares of the terms. Composition energies then leave little of each
+            atom's share, else of each crystal's energy.
         cache: File for what terms and start say, so that an interrupted training need not ask again.
 
     Raises:
@@ -198,12 +208,21 @@ def make_targets(
     references = refit(counts[fitted], (labels - whole)[fitted], own_whole, symbols)
     referenced = np.abs(labels - whole - counts @ references.energies) / counts.sum(1)
     composition = own
-    if referencing:
+    of_atoms = np.full(len(said.atoms), np.nan)
+    if by_atoms:
+        means = mean_shares([row.structure for row in rows[:n_training]], said.shares, symbols)
+        composition = (
+            refit(counts[fitted], (labels - said.network)[fitted], own, symbols).energies if referencing else own
+        ) - means
+        of_atoms = said.atoms - said.shares + _by_element(rows, dict(zip(symbols, means.tolist(), strict=True)))
+    elif referencing:
         short = labels - said.energies - said.network
         composition = refit(counts[fitted], short[fitted], own, symbols).energies
     made = [
-        _target(row, said, index, atoms, float(row.energy - said.energies[index] - counts[index] @ composition))
-        for index, (row, atoms) in enumerate(zip(rows, said.atoms(), strict=True))
+        _target(
+            row, said, index, atoms, float(row.energy - said.energies[index] - counts[index] @ composition), of_atoms
+        )
+        for index, (row, atoms) in enumerate(zip(rows, said.slices(), strict=True))
     ]
     return Targets(
         training=made[:n_training],
@@ -227,6 +246,8 @@ class _Said:
         forces: [n_atoms, 3] of these.
         stresses: [n, 3, 3] of these.
         network: [n] the start's energy in eV without composition energies.
+        atoms: [n_atoms] the same of each atom.
+        shares: [n_atoms] of the terms' energies in eV.
         magmoms: [n_atoms] of the start in μB.
     """
 
@@ -235,19 +256,18 @@ class _Said:
     forces: np.ndarray
     stresses: np.ndarray
     network: np.ndarray
+    atoms: np.ndarray
+    shares: np.ndarray
     magmoms: np.ndarray
 
     def take(self, chosen: np.ndarray) -> _Said:
         """Of some of the crystals, [n] bool."""
         atoms = np.repeat(chosen, self.sizes)
         return _Said(
-            **{
-                name: value[atoms] if name in ("forces", "magmoms") else value[chosen]
-                for name, value in vars(self).items()
-            }
+            **{name: value[atoms] if name in OF_ATOMS else value[chosen] for name, value in vars(self).items()}
         )
 
-    def atoms(self) -> list[slice]:
+    def slices(self) -> list[slice]:
         """Which atoms are those of each crystal."""
         ends = np.cumsum(self.sizes).tolist()
         return [slice(end - size, end) for end, size in zip(ends, self.sizes.tolist(), strict=True)]
@@ -257,7 +277,7 @@ def _said(
     rows: Sequence[LabelledStructure], start: Start, parts: Sequence[BatchedPotential], device: str, cache: Path | None
 ) -> _Said:
     """From the cache, where it is of these crystals, start and terms; else from them."""
-    asked = hashlib.sha256("+".join(part.name for part in parts).encode())
+    asked = hashlib.sha256("+".join(["with shares", *(part.name for part in parts)]).encode())
     for weight in start.weights.values():
         asked.update(weight.numpy().tobytes())
     for row in rows:
@@ -282,21 +302,26 @@ def _ask(rows: Sequence[LabelledStructure], start: Start, parts: Sequence[Batche
     weights = with_composition(start.weights, zeros)
     network = CHGNet(start.name, "", weights, torch.device(device))
     sizes = [len(row.structure) for row in rows]
-    found: dict[str, list[Tensor]] = {name: [] for name in ("energies", "forces", "stresses", "network", "magmoms")}
+    names = ("energies", "forces", "stresses", "network", "atoms", "shares", "magmoms")
+    found: dict[str, list[Tensor]] = {name: [] for name in names}
     for chosen in packs(range(len(rows)), sizes, BATCH_ATOMS):
         batch = CrystalBatch.from_structures([rows[index].structure for index in chosen], device)
         with torch.no_grad():
             output = network.forward(batch)
-        assert output.magmoms is not None
+        assert output.magmoms is not None and output.atom_energies is not None
         found["network"].append(output.energies)
+        found["atoms"].append(output.atom_energies)
         found["magmoms"].append(output.magmoms)
         zero = torch.zeros_like(batch.positions), torch.zeros_like(batch.cells), torch.zeros_like(output.energies)
         total = [*zero]
+        of_atoms = torch.zeros_like(output.atom_energies)
         for part in parts:
             added = part.evaluate(batch)
+            of_atoms = of_atoms + shares(part, batch, added)
             total = [a + b for a, b in zip(total, (added.forces, added.stresses, added.energies), strict=True)]
         for name, value in zip(("forces", "stresses", "energies"), total, strict=True):
             found[name].append(value)
+        found["shares"].append(of_atoms)
     arrays = {
         name: torch.cat(values).double().cpu().numpy() if values else np.zeros(0) for name, values in found.items()
     }
@@ -325,7 +350,9 @@ def with_composition(weights: Mapping[str, Tensor], composition: Mapping[str, fl
     return {**weights, COMPOSITION: table}
 
 
-def _target(row: LabelledStructure, said: _Said, index: int, atoms: slice, energy: float) -> Target:
+def _target(
+    row: LabelledStructure, said: _Said, index: int, atoms: slice, energy: float, of_atoms: np.ndarray
+) -> Target:
     structure = row.structure
     return Target(
         positions=structure.cart_coords,
@@ -335,7 +362,13 @@ def _target(row: LabelledStructure, said: _Said, index: int, atoms: slice, energ
         forces=(np.full((len(structure), 3), np.nan) if row.forces is None else row.forces) - said.forces[atoms],
         stress=(np.full((3, 3), np.nan) if row.stress is None else row.stress) - said.stresses[index],
         magmoms=said.magmoms[atoms] if row.magmoms is None else row.magmoms,
+        atoms=of_atoms[atoms],
     )
+
+
+def _by_element(rows: Sequence[LabelledStructure], values: Mapping[str, float]) -> np.ndarray:
+    """[n_atoms] the value of each atom's element."""
+    return np.array([values.get(site.specie.symbol, np.nan) for row in rows for site in row.structure])
 
 
 def _term(name: str, device: str) -> BatchedPotential:
