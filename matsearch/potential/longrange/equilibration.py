@@ -9,6 +9,7 @@ Crystals too large for that go to `matsearch.potential.longrange.large`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from matsearch.potential.longrange import large
 from matsearch.potential.longrange.ewald import COULOMB, wave_vectors
-from matsearch.potential.longrange.terms import LONGEST, TOLERANCE, Equilibrated, Terms, boys
+from matsearch.potential.longrange.terms import LONGEST, TOLERANCE, AtAtoms, Equilibrated, Terms, boys_functions
 
 MAX_FACTORS = 12
 """Second derivatives are computed this often at most; two suffice for what is far from a catastrophe."""
@@ -31,18 +32,26 @@ MANY_WAVES = 30_000
 """Waves from which on they are not written out for each atom: a molecule in much vacuum."""
 
 
-def energy(terms: Terms, charges: Tensor, shells: Tensor) -> Tensor:
-    """[n_block] in eV at charges [n_block, n] (e) and shell displacements [n_block, n, 3] (Å), differentiable."""
+def energy(terms: Terms, charges: Tensor, shells: Tensor, at_atoms: AtAtoms | None = None) -> Tensor:
+    """[n_block] in eV at charges [n_block, n] (e) and shell displacements [n_block, n, 3] (Å), differentiable.
+
+    Args:
+        terms: What the energy is made of.
+        charges: In e.
+        shells: In Å.
+        at_atoms: `Equilibrated.at_atoms`, where these are its charges and shells: saves their waves. The energy is then
+            differentiable once, in positions and cells.
+    """
     if _is_large(terms):
         return large.energy(terms, charges, shells)
     shell = terms.shell * terms.mask
     core = charges * terms.mask + shell
     k, weights = wave_vectors(terms.cells, terms.integers, terms.waves)
-    at_atoms = (core, shell, shells, terms.exponent)
-    if any(one.requires_grad for one in at_atoms):
-        waves = _waves_energy(k, weights, terms.integers, terms.fractional, *at_atoms)
+    if at_atoms is None:
+        waves = _waves_energy(k, weights, terms, core, shell, shells)
     else:
-        waves = _WavesEnergy.apply(k, weights, terms.integers, terms.fractional, *at_atoms)
+        others = terms.integers, core, shell, shells, terms.exponent, *at_atoms
+        waves = _WavesEnergy.apply(k, weights, terms.fractional, *others)
     return waves + terms.sites(charges, shells)
 
 
@@ -50,61 +59,57 @@ def _is_large(terms: Terms) -> bool:
     return len(terms.mask) == 1 and (terms.mask.shape[1] >= LARGE or terms.waves.shape[1] >= MANY_WAVES)
 
 
-def _waves_energy(
-    k: Tensor,
-    weights: Tensor,
-    integers: Tensor,
-    fractional: Tensor,
-    core: Tensor,
-    shell: Tensor,
-    shells: Tensor,
-    exponent: Tensor,
-) -> Tensor:
-    """[n_block] the sum of w |S(k)|², from the waves and what is at the atoms; differentiable in all but `integers`."""
-    damping = torch.exp(-0.25 * k.square().sum(2)[:, :, None] / exponent[:, None, :])
-    phases = 2 * torch.pi * integers @ fractional.mT
-    moved = phases + k @ shells.mT
-    real = (damping * (core[:, None] * phases.cos() - shell[:, None] * moved.cos())).sum(2)
-    imaginary = (damping * (core[:, None] * phases.sin() - shell[:, None] * moved.sin())).sum(2)
+def _waves_energy(k: Tensor, weights: Tensor, terms: Terms, core: Tensor, shell: Tensor, shells: Tensor) -> Tensor:
+    """[n_block] the sum of w |S(k)|², differentiable in all."""
+    damping = torch.exp(-0.25 * k.square().sum(2)[:, None] / terms.exponent[:, :, None])
+    phases = 2 * torch.pi * terms.fractional @ terms.integers.mT
+    moved = phases + shells @ k.mT
+    core, shell = core[:, :, None], shell[:, :, None]
+    real = (damping * (core * phases.cos() - shell * moved.cos())).sum(1)
+    imaginary = (damping * (core * phases.sin() - shell * moved.sin())).sum(1)
     return (weights * (real.square() + imaginary.square())).sum(1)
 
 
 class _WavesEnergy(torch.autograd.Function):
-    """`_waves_energy`, differentiable once in waves, weights and positions: a third of the work, and of the memory."""
+    """`_waves_energy` from waves at the atoms that are known, differentiable once in k, weights and positions."""
 
     @staticmethod
-    def forward(ctx, k, weights, integers, fractional, core, shell, shells, exponent):  # type: ignore[no-untyped-def]
-        damping = torch.exp(-0.25 * k.square().sum(2)[:, :, None] / exponent[:, None, :])
-        phases = 2 * torch.pi * integers @ fractional.mT
-        moved = phases + k @ shells.mT
-        core_waves = torch.cat([damping * phases.cos(), damping * phases.sin()], 1)
-        shell_waves = torch.cat([damping * moved.cos(), damping * moved.sin()], 1)
-        waves = torch.bmm(core_waves, core[:, :, None]) - torch.bmm(shell_waves, shell[:, :, None])
-        ctx.save_for_backward(k, weights, integers, core, shell, shells, exponent, core_waves, shell_waves, waves)
-        squares = waves[:, :, 0].square().unflatten(1, (2, -1)).sum(1)
-        return (weights * squares).sum(1)
+    def forward(  # type: ignore[no-untyped-def]
+        ctx, k, weights, _positions, integers, core, shell, shells, exponent, core_waves, shell_waves
+    ):
+        factor = _structure_factor(core, core_waves, shell, shell_waves)
+        ctx.save_for_backward(k, weights, integers, core, shell, shells, exponent, core_waves, shell_waves, factor)
+        return (weights * factor.square().sum(1)).sum(1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, slope):  # type: ignore[no-untyped-def]
-        k, weights, integers, core, shell, shells, exponent, core_waves, shell_waves, waves = ctx.saved_tensors
-        squares = waves[:, :, 0].square().unflatten(1, (2, -1)).sum(1)
-        real, imaginary = (
-            2 * slope[:, None, None] * weights[:, :, None] * waves.unflatten(1, (2, -1))[..., 0].mT
-        ).unbind(2)
+        k, weights, integers, core, shell, shells, exponent, core_waves, shell_waves, factor = ctx.saved_tensors
+        core_waves, shell_waves = core_waves.flatten(2), shell_waves.flatten(2)
+        weighted = 2 * slope[:, None, None] * weights[:, None] * factor
         # Of the phases: d exp(i phase) = i exp(i phase).
-        turned = torch.cat([imaginary, -real], 1)[:, :, None]
-        by_axis = turned * integers.repeat(1, 2, 1)
-        of_core = core[:, :, None] * torch.bmm(core_waves.mT, by_axis)
-        of_shell = shell[:, :, None] * torch.bmm(shell_waves.mT, by_axis)
+        turned = _turned(weighted)
+        by_axis = turned.flatten(1)[:, :, None] * integers.repeat(1, 2, 1)
+        of_positions = core[:, :, None] * torch.bmm(core_waves, by_axis)
+        of_positions = of_positions - shell[:, :, None] * torch.bmm(shell_waves, by_axis)
         # Of the waves themselves: by the damping, and by k.s in the phase of a shell.
-        spread = torch.bmm(core_waves, (core / exponent)[:, :, None]) - torch.bmm(
-            shell_waves, (shell / exponent)[:, :, None]
-        )
-        damped = (torch.cat([real, imaginary], 1)[:, :, None] * spread).unflatten(1, (2, -1)).sum(1)
-        moved = (turned * torch.bmm(shell_waves, shell[:, :, None] * shells)).unflatten(1, (2, -1)).sum(1)
-        of_k = -0.5 * k * damped - moved
-        return of_k, slope[:, None] * squares, None, 2 * torch.pi * (of_core - of_shell), None, None, None, None
+        damped = (weighted * _structure_factor(core / exponent, core_waves, shell / exponent, shell_waves)).sum(1)
+        along = torch.bmm((shell[:, :, None] * shells).mT, shell_waves)
+        moved = (turned[:, None] * along.unflatten(2, (2, -1))).sum(2)
+        of_k = -0.5 * k * damped[:, :, None] - moved.mT
+        of_weights = slope[:, None] * factor.square().sum(1)
+        return of_k, of_weights, 2 * torch.pi * of_positions, *[None] * 7
+
+
+def _structure_factor(core: Tensor, core_waves: Tensor, shell: Tensor, shell_waves: Tensor) -> Tensor:
+    """[n_block, 2, n_waves] real and imaginary part, from waves [n_block, n, 2, n_waves]."""
+    factor = torch.bmm(core[:, None], core_waves.flatten(2))
+    return factor.baddbmm(shell[:, None], shell_waves.flatten(2), alpha=-1).view(len(core), 2, -1)
+
+
+def _turned(parts: Tensor) -> Tensor:
+    """[n_block, 2, n_waves] what takes the place of real and imaginary parts in slopes with a phase."""
+    return torch.stack([parts[:, 1], -parts[:, 0]], 1)
 
 
 @torch.no_grad()
@@ -122,43 +127,43 @@ def equilibrate(terms: Terms, total_charges: Tensor, *, exact: bool = False) -> 
     if _is_large(terms):
         return large.equilibrate(terms, total_charges, exact=exact)
     system = _System(terms.detached(), exact=exact)
-    counts = terms.mask.sum(1)
-    charges = terms.mask * (total_charges / counts)[:, None]
-    shells = torch.zeros_like(terms.fractional)
+    n = system.n
+    charges = terms.mask * (total_charges / terms.mask.sum(1))[:, None]
     # The charges alone first: without them no shell feels anything.
-    slopes, _ = system.slopes(charges, shells)
+    at = system.at(charges)
     factor, failed = system.factor_of_charges()
-    charges = charges - system.solve(factor, slopes)
+    at = system.at(charges - system.solve(factor, at.slopes[:, :n]))
     unstable, unfinished = failed, torch.ones_like(failed)
     for first in (True, *[False] * (MAX_FACTORS - 1)):
-        factor, unstable = system.factor(charges, shells)
-        at = charges, shells
+        factor, unstable = system.factor(at)
+        factored = at
         before = torch.full_like(total_charges, torch.inf)
         for _ in range(STEPS_A_FACTOR):
-            of_charges, of_shells = system.slopes(charges, shells)
-            left = system.largest(of_charges, of_shells)
+            left = at.slopes.abs().amax(1)
             unfinished = ~(left < TOLERANCE)
             todo = unfinished & ~unstable
             slow = bool((left > 0.3 * before)[todo].any()) or (first and bool((left < WORTH_IT)[todo].all()))
             if slow or not bool(todo.any()):
                 break
             before = left
-            moved, step = system.unpack(system.solve(factor, system.pack(of_charges, of_shells)))
+            moved, step = system.unpack(system.solve(factor, at.slopes))
             length = torch.linalg.vector_norm(step, dim=2).amax(1)
             shorter = (LONGEST / length.clamp(min=1e-30)).clamp(max=1.0)
             shorter = torch.where(todo, shorter, 0.0)
-            charges, shells = charges - shorter[:, None] * moved, shells - shorter[:, None, None] * step
+            at = system.at(at.charges - shorter[:, None] * moved, at.shells - shorter[:, None, None] * step)
         # Without second derivatives at the solution itself none is known to be a minimum.
-        far = ((charges - at[0]).abs().amax(1) > NEAR) | ((shells - at[1]).abs().amax((1, 2)) > NEAR)
+        charges_off, shells_off = (at.charges - factored.charges).abs(), (at.shells - factored.shells).abs()
+        far = (charges_off.amax(1) > NEAR) | (shells_off.amax((1, 2)) > NEAR)
         if not bool(((unfinished | far) & ~unstable).any()):
             break
     if exact:
-        factor, unstable = system.factor(charges, shells)
+        factor, unstable = system.factor(at)
 
     def inverse(of_charges: Tensor, of_shells: Tensor) -> tuple[Tensor, Tensor]:
-        return system.unpack(system.solve(factor, system.pack(of_charges, of_shells)))
+        return system.unpack(system.solve(factor, system.kept(system.pack(of_charges, of_shells))))
 
-    return Equilibrated(charges, shells, unstable, unfinished, inverse)
+    waves = system.core_waves, at.shell_waves
+    return Equilibrated(at.charges, at.shells, unstable, unfinished, inverse, waves)
 
 
 @torch.no_grad()
@@ -177,73 +182,79 @@ def shell_displacements(terms: Terms, charges: Tensor, shells: Tensor, forces: T
     if _is_large(terms):
         return large.shell_displacements(terms, charges, shells, forces)
     system = _System(terms.detached(), exact=True)
-    factor, failed = system.factor_of_shells(charges, shells)
-    free = system.free[:, system.n :, None]
-    packed = torch.where(free, forces.transpose(1, 2).flatten(1, 2), 0)
-    moved = torch.where(free, torch.cholesky_solve(packed, factor), 0)
+    free = system.free[:, system.n :]
+    matrix = system.second_derivatives(system.at(charges, shells))[:, system.n :, system.n :]
+    factor, failed = _cholesky(matrix, free)
+    packed = torch.where(free[:, :, None], forces.transpose(1, 2).flatten(1, 2), 0)
+    moved = torch.where(free[:, :, None], torch.cholesky_solve(packed, factor), 0)
     moved = moved.unflatten(1, (3, system.n)).transpose(1, 2)
     return torch.where(failed[:, None, None, None], torch.nan, moved)
 
 
 @dataclass(frozen=True, eq=False)
-class _Waves:
-    """Waves at the atoms, real and imaginary parts one below the other.
+class _Point:
+    """Charges and shells, and what follows from them.
 
     Attributes:
-        k: [n_block, n_waves, 3] in 1/Å.
-        twice: [n_block, 2 n_waves] twice their weights, in eV.
-        phases: [n_block, n_waves, n] k.r.
-        damping: [n_block, n_waves, n] f(k), zero for pads.
-        core: [n_block, 2 n_waves, n] exp(ik.r), damped.
+        system: Whose they are.
+        charges: [n_block, n] in e.
+        shells: [n_block, n, 3] in Å.
+        core: [n_block, n] charges of the cores in e.
+        shell_waves: [n_block, n, 2, n_waves] exp(ik.(r + s)), damped.
+        weighted: [n_block, 2, n_waves] the structure factor times twice its weights, in eV/e.
+        boys: F_0, F_1, F_2 of a s²/2, [n_block, n] each.
     """
 
-    k: Tensor
-    twice: Tensor
-    phases: Tensor
-    damping: Tensor
+    system: _System
+    charges: Tensor
+    shells: Tensor
     core: Tensor
+    shell_waves: Tensor
+    weighted: Tensor
+    boys: tuple[Tensor, ...]
 
-    @classmethod
-    def of(cls, k: Tensor, weights: Tensor, phases: Tensor, damping: Tensor) -> _Waves:
-        """With what follows from these."""
-        core = torch.cat([damping * phases.cos(), damping * phases.sin()], 1)
-        return cls(k, 2 * weights.repeat(1, 2), phases, damping, core)
-
-    def of_shells(self, shells: Tensor) -> Tensor:
-        """[n_block, 2 n_waves, n] exp(ik.(r + s)), damped."""
-        moved = self.phases + self.k @ shells.mT
-        return torch.cat([self.damping * moved.cos(), self.damping * moved.sin()], 1)
-
-    def weighted(self, core: Tensor, shell: Tensor, shell_waves: Tensor) -> Tensor:
-        """[n_block, 2 n_waves] the structure factor times twice its weights."""
-        factor = torch.bmm(self.core, core[:, :, None]) - torch.bmm(shell_waves, shell[:, :, None])
-        return self.twice * factor[:, :, 0]
+    @cached_property
+    def slopes(self) -> Tensor:
+        """[n_block, 4n] dE/dq in eV/e and dE/ds in eV/Å, packed, on neutral variations."""
+        system, terms, core, shell, shells = self.system, self.system.terms, self.core, self.system.shell, self.shells
+        potential = torch.bmm(system.core_waves.flatten(2), self.weighted.flatten(1)[:, :, None])[:, :, 0]
+        along = (_turned(self.weighted)[:, None] * system.along[:, :, None]).flatten(2)
+        push = torch.bmm(self.shell_waves.flatten(2), along.mT)
+        f0, f1, _ = self.boys
+        # φ(s) = J F_0(a s²/2), so that grad φ = -J F_1 a s.
+        of_charges = terms.chi + terms.eta * self.charges + potential + system.itself * (shell * f0 - core)
+        own = terms.spring - shell * core * system.itself * terms.exponent * f1
+        of_shells = own[:, :, None] * shells + shell[:, :, None] * (terms.field[:, None] - push)
+        return system.kept(system.pack(of_charges, of_shells))
 
 
 class _System:
-    """First and second derivatives of the energy in q and s, packed as [q, s_x, s_y, s_z] of n atoms each."""
+    """First and second derivatives of the energy in q and s, packed as [q, s_x, s_y, s_z] of n atoms each.
+
+    Waves at the atoms, exp(ik.r), are kept as [n_block, n, 2, n_waves], real and imaginary parts.
+    """
 
     def __init__(self, terms: Terms, *, exact: bool = False) -> None:
         self.terms = terms
         self.n = terms.mask.shape[1]
         k, weights = wave_vectors(terms.cells, terms.integers, terms.waves)
         squares = k.square().sum(2)
-        phases = 2 * torch.pi * terms.integers @ terms.fractional.mT
-        damping = torch.exp(-0.25 * squares[:, :, None] / terms.exponent[:, None, :]) * terms.mask[:, None]
-        self.waves = _Waves.of(k, weights, phases, damping)
-        self.curved = self.waves
+        self.along, self.twice = k.mT.contiguous(), 2 * weights
+        self.phases = 2 * torch.pi * terms.fractional @ terms.integers.mT
+        self.damping = torch.exp((-0.25 / terms.exponent)[:, :, None] * squares[:, None]) * terms.mask[:, :, None]
+        self.core_waves = self._waves(self.phases)
+        self.n_long = squares.shape[1]
         if not exact:
             # The waves come by rising length.
             squares = squares * terms.waves
-            n_long = int((squares <= large.SHARE * squares.amax(1, keepdim=True)).sum(1).max())
-            self.curved = _Waves.of(k[:, :n_long], weights[:, :n_long], phases[:, :n_long], damping[:, :n_long])
-        core_waves = self.curved.core
-        self.gram = torch.bmm(core_waves.mT, self.curved.twice[:, :, None] * core_waves)
+            self.n_long = int((squares <= large.SHARE * squares.amax(1, keepdim=True)).sum(1).max())
+        self.root = self.twice[:, : self.n_long].sqrt()
+        self.core_slopes = (self.core_waves[..., : self.n_long] * self.root[:, None, None]).flatten(2)
         self.shell = terms.shell * terms.mask
         self.half = 0.5 * terms.exponent
         self.itself = 2 * COULOMB * (self.half / torch.pi).sqrt()
         # The reflection 1 - u u^T that turns (1, ..., 1)/sqrt(n) into (1, 0, ..., 0).
-        u = terms.mask.to(damping.dtype)
+        u = terms.mask.to(squares.dtype)
         u = u / u.sum(1, keepdim=True).sqrt()
         u[:, 0] -= 1
         norm = torch.linalg.vector_norm(u, dim=1, keepdim=True)
@@ -253,6 +264,11 @@ class _System:
         free[:, 0] = False  # the total charge
         self.free = torch.cat([free, has_shell, has_shell, has_shell], 1)
 
+    def _waves(self, phases: Tensor) -> Tensor:
+        """[n_block, n, 2, n_waves] exp(i phase), damped."""
+        waves = torch.stack([phases.cos(), phases.sin()], 2)
+        return waves.mul_(self.damping[:, :, None])
+
     def pack(self, of_charges: Tensor, of_shells: Tensor) -> Tensor:
         """[n_block, 4n] from [n_block, n] and [n_block, n, 3]."""
         return torch.cat([of_charges, of_shells.mT.flatten(1)], 1)
@@ -261,93 +277,66 @@ class _System:
         """The inverse of `pack`."""
         return packed[:, : self.n], packed[:, self.n :].unflatten(1, (3, self.n)).mT
 
-    def largest(self, of_charges: Tensor, of_shells: Tensor) -> Tensor:
-        """[n_block] the largest slope along a neutral variation of a charge or a component of a shell."""
-        packed = self._reflected(self.pack(of_charges, of_shells))
-        return torch.where(self.free, packed, 0).abs().amax(1)
+    def kept(self, slopes: Tensor) -> Tensor:
+        """Slopes along what is free, the charges reflected."""
+        return torch.where(self.free[:, : slopes.shape[1]], self._reflected(slopes), 0)
 
-    def slopes(self, charges: Tensor, shells: Tensor) -> tuple[Tensor, Tensor]:
-        """dE/dq, [n_block, n] in eV/e, and dE/ds, [n_block, n, 3] in eV/Å."""
-        terms, shell = self.terms, self.shell
-        core = charges * terms.mask + shell
-        waves = self.waves
-        shell_waves = waves.of_shells(shells)
-        weighted = waves.weighted(core, shell, shell_waves)
-        potential = torch.bmm(weighted[:, None], waves.core)[:, 0]
-        real, imaginary = weighted.chunk(2, 1)
-        turned = torch.cat([-imaginary, real], 1)[:, :, None] * waves.k.repeat(1, 2, 1)
-        push = torch.bmm(shell_waves.mT, turned) * shell[:, :, None]
-        x = self.half * shells.square().sum(2)
-        f0, f1 = boys(x, 0), boys(x, 1)
-        # φ(s) = J F_0(a s²/2), so that grad φ = -J F_1 a s.
-        gradient = -(self.itself * f1 * terms.exponent)[:, :, None] * shells
-        of_charges = terms.chi + terms.eta * charges + potential - core * self.itself + shell * self.itself * f0
-        of_shells = terms.spring[:, :, None] * shells + push + (shell * core)[:, :, None] * gradient
-        of_shells = of_shells + terms.shell[:, :, None] * terms.field[:, None]
-        return of_charges * terms.mask, of_shells * terms.mask[:, :, None]
+    def _reflected(self, packed: Tensor) -> Tensor:
+        """(1 - u u^T) on the charges."""
+        charges = packed[:, : self.n]
+        charges = charges - self.u * (self.u * charges).sum(1, keepdim=True)
+        return torch.cat([charges, packed[:, self.n :]], 1)
+
+    def at(self, charges: Tensor, shells: Tensor | None = None) -> _Point:
+        """Charges [n_block, n] and shells [n_block, n, 3]; None: at rest on their cores."""
+        core = charges * self.terms.mask + self.shell
+        if shells is None:
+            shells, shell_waves = torch.zeros_like(self.terms.fractional), self.core_waves
+        else:
+            shell_waves = self._waves(torch.baddbmm(self.phases, shells, self.along))
+        weighted = self.twice[:, None] * _structure_factor(core, self.core_waves, self.shell, shell_waves)
+        boys = boys_functions(self.half * shells.square().sum(2), 2)
+        return _Point(self, charges, shells, core, shell_waves, weighted, boys)
 
     def factor_of_charges(self) -> tuple[Tensor, Tensor]:
         """Cholesky factor of d²E/dq² on neutral variations where the shells are at rest, and which have none."""
-        terms = self.terms
-        matrix = self.gram.clone()
-        matrix.diagonal(dim1=1, dim2=2).add_(terms.eta - self.itself)
+        matrix = torch.bmm(self.core_slopes, self.core_slopes.mT)
+        matrix.diagonal(dim1=1, dim2=2).add_(self.terms.eta - self.itself)
         return self._factor(matrix)
 
-    def factor(self, charges: Tensor, shells: Tensor) -> tuple[Tensor, Tensor]:
+    def factor(self, at: _Point) -> tuple[Tensor, Tensor]:
         """Cholesky factor of the second derivatives on neutral variations, and which crystals have none."""
-        return self._factor(self.second_derivatives(charges, shells))
+        return self._factor(self.second_derivatives(at))
 
-    def factor_of_shells(self, charges: Tensor, shells: Tensor) -> tuple[Tensor, Tensor]:
-        """Cholesky factor of d²E/ds² at fixed charges, and which crystals have none."""
-        n = self.n
-        return _cholesky(self.second_derivatives(charges, shells)[:, n:, n:], self.free[:, n:])
-
-    def second_derivatives(self, charges: Tensor, shells: Tensor) -> Tensor:
+    def second_derivatives(self, at: _Point) -> Tensor:
         """[n_block, 4n, 4n], packed."""
-        terms, n, shell, waves = self.terms, self.n, self.shell, self.curved
-        core = charges * terms.mask + shell
-        shell_waves = waves.of_shells(shells)
-        real, imaginary = (shell[:, None] * shell_waves).chunk(2, 1)
-        # dS/ds = -Z f ik exp(ik.(r + s)), real and imaginary part one below the other; along the axis it takes k_a.
-        turned = torch.cat([imaginary, -real], 1)
-        along = waves.k.repeat(1, 2, 1)[:, :, :, None]
-        slopes = (along * turned[:, :, None]).flatten(2)
-        weighted_slopes = waves.twice[:, :, None] * slopes
-        matrix = slopes.new_empty((len(shells), 4 * n, 4 * n))
-        matrix[:, :n, :n] = self.gram
-        mixed = torch.bmm(waves.core.mT, weighted_slopes)
-        matrix[:, :n, n:], matrix[:, n:, :n] = mixed, mixed.mT
-        for a in range(3):
-            rows, later = slice((a + 1) * n, (a + 2) * n), slice((a + 1) * n, 4 * n)
-            shells_of_axis = torch.bmm(slopes[:, :, a * n : (a + 1) * n].mT, weighted_slopes[:, :, a * n :])
-            matrix[:, rows, later], matrix[:, later, rows] = shells_of_axis, shells_of_axis.mT
-        weighted = waves.weighted(core, shell, shell_waves)
-        moments = (weighted[:, :, None] * shell_waves * shell[:, None]).unflatten(1, (2, -1)).sum(1)
-        x = self.half * shells.square().sum(2)
-        f1, f2 = boys(x, 1), boys(x, 2)
-        scale = self.itself * terms.exponent
-        matrix[:, :n, :n].diagonal(dim1=1, dim2=2).add_(terms.eta - self.itself)
-        for a in range(3):
-            rows = slice((a + 1) * n, (a + 2) * n)
-            itself = -shell * scale * f1 * shells[:, :, a]
-            matrix[:, :n, rows].diagonal(dim1=1, dim2=2).add_(itself)
-            matrix[:, rows, :n].diagonal(dim1=1, dim2=2).add_(itself)
-            for b in range(3):
-                # grad grad φ = J a (a F_2 s s - F_1)
-                curved = shell * core * scale * terms.exponent * f2 * shells[:, :, a] * shells[:, :, b]
-                if a == b:
-                    curved = curved + terms.spring - shell * core * scale * f1
-                kk = waves.k[:, :, a] * waves.k[:, :, b]
-                curved = curved + torch.bmm(kk[:, None], moments)[:, 0]
-                matrix[:, rows, (b + 1) * n : (b + 2) * n].diagonal(dim1=1, dim2=2).add_(curved)
+        terms, n, n_long, shell, shells = self.terms, self.n, self.n_long, self.shell, at.shells
+        along, shell_waves = self.along[:, :, :n_long], shell[:, :, None, None] * at.shell_waves[..., :n_long]
+        # dS/ds = -Z f ik exp(ik.(r + s)), scaled as the structure factor's slopes with charges are; along the axis it
+        # takes k_a.
+        turned = torch.stack([shell_waves[:, :, 1], -shell_waves[:, :, 0]], 2)
+        slopes = turned[:, None] * (along * self.root[:, None])[:, :, None, None]
+        slopes = torch.cat([self.core_slopes, slopes.flatten(3).flatten(1, 2)], 1)
+        matrix = torch.bmm(slopes, slopes.mT)
+        # The rest is of one atom each: d²S/ds² = -Z f k k exp(ik.(r + s)), and what the atom is by itself.
+        both = (at.weighted[:, None, :, :n_long] * shell_waves).sum(2)
+        products = (along[:, :, None] * along[:, None]).flatten(1, 2)
+        _, f1, f2 = at.boys
+        scale = shell * self.itself * terms.exponent
+        own = matrix.new_zeros((*shell.shape, 4, 4))
+        own[:, :, 0, 0] = terms.eta - self.itself
+        # grad φ = -J a F_1 s, grad grad φ = J a (a F_2 s s - F_1)
+        own[:, :, 0, 1:] = own[:, :, 1:, 0] = -(scale * f1)[:, :, None] * shells
+        curved = (at.core * scale * terms.exponent * f2)[:, :, None, None] * shells[:, :, :, None] * shells[:, :, None]
+        own[:, :, 1:, 1:] = curved + torch.bmm(both, products.mT).unflatten(2, (3, 3))
+        own.diagonal(dim1=2, dim2=3)[:, :, 1:] += (terms.spring - at.core * scale * f1)[:, :, None]
+        matrix.unflatten(2, (4, n)).unflatten(1, (4, n)).diagonal(dim1=2, dim2=4).add_(own.permute(0, 2, 3, 1))
         return matrix
 
     def solve(self, factor: Tensor, slopes: Tensor) -> Tensor:
-        """What a Newton step takes off, from slopes; differentiable in the slopes."""
-        free = self.free[:, : factor.shape[1]]
-        kept = torch.where(free, self._reflected(slopes), 0)
-        step = torch.cholesky_solve(kept[:, :, None], factor)[:, :, 0]
-        return self._reflected(torch.where(free, step, 0))
+        """What a Newton step takes off, from slopes that are `kept`; differentiable in them."""
+        step = torch.cholesky_solve(slopes[:, :, None], factor)[:, :, 0]
+        return self._reflected(step)
 
     def _factor(self, matrix: Tensor) -> tuple[Tensor, Tensor]:
         """Cholesky factor on neutral variations."""
@@ -356,12 +345,6 @@ class _System:
         matrix[:, :, :n] -= torch.bmm(matrix[:, :, :n], u[:, :, None]) * u[:, None]
         return _cholesky(matrix, self.free[:, : matrix.shape[1]])
 
-    def _reflected(self, packed: Tensor) -> Tensor:
-        """(1 - u u^T) on the charges."""
-        charges = packed[:, : self.n]
-        charges = charges - self.u * (self.u * charges).sum(1, keepdim=True)
-        return torch.cat([charges, packed[:, self.n :]], 1)
-
 
 def _cholesky(matrix: Tensor, free: Tensor) -> tuple[Tensor, Tensor]:
     """Cholesky factor with rows of the identity for what is not free; of the identity alone where there is none."""
@@ -369,4 +352,6 @@ def _cholesky(matrix: Tensor, free: Tensor) -> tuple[Tensor, Tensor]:
     matrix = torch.where(free[:, :, None] & free[:, None, :], matrix, identity)
     factor, info = torch.linalg.cholesky_ex(matrix)
     failed = (info != 0) | ~torch.isfinite(factor).all((1, 2))
-    return torch.where(failed[:, None, None], identity, factor), failed
+    if bool(failed.any()):
+        factor = torch.where(failed[:, None, None], identity, factor)
+    return factor, failed

@@ -32,8 +32,8 @@ from matsearch.potential.longrange.padding import blocks, rejoin_systems
 
 COULOMB = 14.399645
 """e²/(4 π eps0) in eV Å (the value that the published PQEq parameters go with; CODATA 2018: 14.39964548)."""
-DIGITS = 30.0
-"""Both sums end where their Gaussian factors have fallen to exp(-DIGITS), 1e-13."""
+DIGITS = 25.0
+"""Both sums end where their Gaussian factors have fallen to exp(-DIGITS), 1e-11."""
 ELEMENTS_AT_ONCE = 4e6
 """Entries [crystals x waves x atoms] that are held together: 32 MB each array."""
 
@@ -157,14 +157,18 @@ def waves(cells: Tensor, cutoffs: Tensor) -> tuple[Tensor, Tensor]:
     integers = integers[half].to(cells.dtype)
     if not len(integers):  # a small cell of wide Gaussians
         return pad.expand(len(cells), 1, 3), torch.zeros((len(cells), 1), dtype=torch.bool, device=cells.device)
-    k = 2 * math.pi * integers @ torch.linalg.inv(cells).mT
-    squares = k.square().sum(2)
-    outside = squares > cutoffs[:, None].square()
-    counts = (~outside).sum(1)
+    reciprocal = 2 * math.pi * torch.linalg.inv(cells).mT
+    metric = (reciprocal @ reciprocal.mT).flatten(1)
+    squares = metric @ (integers[:, :, None] * integers[:, None]).flatten(1).mT
+    systems, found = torch.nonzero(squares <= cutoffs[:, None].square(), as_tuple=True)
+    counts = torch.bincount(systems, minlength=len(cells))
     n_waves = max(1, int(counts.max())) if len(counts) else 1
+    places = torch.arange(len(systems), device=cells.device) - (counts.cumsum(0) - counts).index_select(0, systems)
+    chosen = found.new_zeros((len(cells), n_waves)).index_put_((systems, places), found)
+    lengths = squares.new_full(chosen.shape, math.inf).index_put_((systems, places), squares[systems, found])
     mask = torch.arange(n_waves, device=cells.device) < counts[:, None]
-    order = torch.argsort(squares.masked_fill(outside, math.inf), dim=1)[:, :n_waves]
-    return torch.where(mask[:, :, None], integers[order], pad), mask
+    chosen = chosen.gather(1, lengths.argsort(1))
+    return torch.where(mask[:, :, None], integers[chosen], pad), mask
 
 
 def wave_vectors(cells: Tensor, integers: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

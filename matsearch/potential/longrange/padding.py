@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-FEW = 2e5
+FEW = 4e5
 """Costs (numbers that are held at once) up to which another block takes longer than the pads of crystals unlike."""
 
 

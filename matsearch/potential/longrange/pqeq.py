@@ -247,7 +247,8 @@ class PQEq(ChargedPotential):
             bad = found.unstable | found.unfinished
             if bool(bad.any()):
                 failures |= _failures(block, found.unstable, found.unfinished)
-            energies.append(energy(terms, q, s) * torch.where(bad, torch.nan, 1.0))
+            lowest = energy(terms, q, s, None if attached else found.at_atoms)
+            energies.append(lowest * torch.where(bad, torch.nan, 1.0))
             charges.append(torch.where(bad[:, None], torch.nan, q))
             shells.append(torch.where(bad[:, None, None], torch.nan, s))
             made.append(block)

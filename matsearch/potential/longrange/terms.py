@@ -11,10 +11,11 @@ with a core of charge q + Z at r and a shell of charge -Z at r + s, both Gaussia
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,6 +25,12 @@ TOLERANCE = 1e-10
 """Largest slope left: eV per e against the common potential, and eV/Å of a shell."""
 LONGEST = 0.3
 """Å; no shell moves further in one step. Shells of real crystals end within 0.1 Å."""
+
+
+N_SERIES = 13
+"""Powers of x <= 0.5 in the series of Boys' functions: 0.5^14/14! is 1e-15."""
+AtAtoms = tuple[Tensor, Tensor]
+"""Waves at the cores and at the shells, [n_block, n, 2, n_waves] each, real and imaginary parts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +91,7 @@ class Equilibrated:
         unfinished: [n_block] whether slopes above `TOLERANCE` were left.
         inverse: Applies the inverse of the second derivatives on neutral variations to slopes in charges and shells,
             [n_block, n] and [n_block, n, 3]. Differentiable (it is linear).
+        at_atoms: exp(ik.r) and exp(ik.(r + s)) of the waves there, damped; None where they were not written out.
     """
 
     charges: Tensor
@@ -91,6 +99,7 @@ class Equilibrated:
     unstable: Tensor
     unfinished: Tensor
     inverse: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+    at_atoms: AtAtoms | None = None
 
 
 def boys(x: Tensor, order: int) -> Tensor:
@@ -107,17 +116,31 @@ class _Boys(torch.autograd.Function):
     def forward(ctx, x: Tensor, order: int) -> Tensor:  # type: ignore[no-untyped-def]
         ctx.save_for_backward(x)
         ctx.order = order
-        small = x.clamp(max=0.5)
-        series = torch.zeros_like(x)
-        for n in reversed(range(14)):  # 0.5^14/14! is 1e-15
-            series.mul_(small).add_((-1) ** n / (math.factorial(n) * (2 * (order + n) + 1)))
-        large = x.clamp(min=0.5)
-        upward = 0.5 * (torch.pi / large).sqrt() * torch.erf(large.sqrt())
-        for m in range(order):
-            upward = ((2 * m + 1) * upward - torch.exp(-large)) / (2 * large)
-        return torch.where(x < 0.5, series, upward)
+        return boys_functions(x, order)[order]
 
     @staticmethod
     def backward(ctx, slope: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def]
         (x,) = ctx.saved_tensors
         return -slope * boys(x, ctx.order + 1), None
+
+
+def boys_functions(x: Tensor, highest: int) -> tuple[Tensor, ...]:
+    """F_0 to F_highest at x, not differentiable."""
+    powers = x.clamp(max=0.5)[..., None].expand(*x.shape, N_SERIES).cumprod(-1)
+    sums = torch.matmul(powers, torch.from_numpy(_series(highest)).to(x)).unbind(-1)
+    series = tuple(one + 1 / (2 * m + 1) for m, one in enumerate(sums))
+    if not bool((x > 0.5).any()):
+        return series
+    large = x.clamp(min=0.5)
+    upward = [0.5 * (torch.pi / large).sqrt() * torch.erf(large.sqrt())]
+    for m in range(highest):
+        upward.append(((2 * m + 1) * upward[m] - torch.exp(-large)) / (2 * large))
+    return tuple(torch.where(x > 0.5, one, other) for one, other in zip(upward, series, strict=True))
+
+
+@cache
+def _series(highest: int) -> np.ndarray:
+    """[N_SERIES, highest + 1]: of F_m at x the factor of x^n, (-1)^n/n!/(2 (m + n) + 1), from n = 1 on."""
+    n, m = np.arange(1, N_SERIES + 1)[:, None], np.arange(highest + 1)
+    factorials = np.cumprod(n, axis=0, dtype=np.float64)
+    return (-1.0) ** n / (factorials * (2 * (m + n) + 1))
