@@ -203,6 +203,10 @@ class Candidate:
     parents: tuple[int, ...] = ()
 
 
+HULL = "energy_above_hull"
+"""Name of the objective that every campaign with a hull scores its crystals for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Individual:
     """A scored candidate as selection and prompts see it.

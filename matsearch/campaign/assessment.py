@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from matsearch.campaign.parts import HULL, Parts
+from matsearch.campaign.parts import Parts
 from matsearch.campaign.progress import Progress
 from matsearch.campaign.relaxations import Relaxations
 from matsearch.campaign.rows import candidate_of, relaxation_key, relaxation_row, relaxed_of, score_row
@@ -18,7 +18,7 @@ from matsearch.campaign.threads import torch_threads
 from matsearch.metrics.discovery import SECOND_OPINION
 from matsearch.objectives.base import Objective, evaluate_objective, unconverged_detail
 from matsearch.objectives.cascade import Gates
-from matsearch.records import Candidate, Individual, Rejection, Relaxed, Score, Stage
+from matsearch.records import HULL, Candidate, Individual, Rejection, Relaxed, Score, Stage
 from matsearch.store import RunStore
 
 SCORED_TOGETHER = 64

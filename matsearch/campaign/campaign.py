@@ -30,7 +30,7 @@ from matsearch.errors import BackendError, BackendUnavailableError, ConfigError,
 from matsearch.potential.weights import weight_hashes
 from matsearch.report.frame import candidates_frame
 from matsearch.report.page import write_report
-from matsearch.search.engine import N_PARENTS
+from matsearch.search.operators import n_parents
 from matsearch.store import RunStore, continue_command, is_run_dir
 
 if TYPE_CHECKING:
@@ -325,7 +325,7 @@ def _sample_prompt(parts: Parts, phases: Sequence[Phase], operator: str, style: 
             Candidate(i, one.structure, 0, "seed"), one.structure, round(one.energy_above_hull, 3), {},
             parts.decomposition(one.structure),
         )
-        for i, one in enumerate(phases[: N_PARENTS.get(operator, search.parents_per_prompt)])
+        for i, one in enumerate(phases[: n_parents(operator, search.parents_per_prompt)])
     )  # fmt: skip
     failed = None
     if operator == "repair" and phases:

@@ -26,16 +26,15 @@ from matsearch.propose.operators.backend import OperatorsBackend
 from matsearch.propose.proposer import Proposer
 from matsearch.propose.templates import Templates
 from matsearch.propose.wording import wish
-from matsearch.records import Rejection, Relaxed, content_hash
+from matsearch.records import HULL, Rejection, Relaxed, content_hash
 from matsearch.reference.known import Phase, Reference, load_reference
 from matsearch.relaxation.relaxer import protocol
 from matsearch.search import Goal, goal_from
-from matsearch.search.settings import has_template
+from matsearch.search.operators import has_template
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-HULL = "energy_above_hull"
 VERSIONED = (
     "matsearch torch chgnet pymatgen ase numpy pandas moyopy transformers tokenizers openai pydantic jinja2".split()
 )

@@ -20,7 +20,7 @@ from pydantic import (
 from matsearch.llm.base import find_backend
 from matsearch.llm.prices import Prices
 from matsearch.propose.settings import SpaceSettings, composition_elements
-from matsearch.records import Direction
+from matsearch.records import HULL, Direction
 from matsearch.relaxation.settings import RelaxSettings
 from matsearch.search.settings import SearchSettings
 
@@ -151,9 +151,7 @@ class CampaignConfig(Section):
     potential: PotentialSettings = PotentialSettings()
     relax: RelaxSettings = RelaxSettings()
     reference: ReferenceSettings = ReferenceSettings()
-    objectives: list[ObjectiveSettings] = Field(
-        default=[ObjectiveSettings(name="energy_above_hull", direction="min")], min_length=1
-    )
+    objectives: list[ObjectiveSettings] = Field(default=[ObjectiveSettings(name=HULL, direction="min")], min_length=1)
     budget: BudgetSettings = BudgetSettings()
 
     @model_validator(mode="after")

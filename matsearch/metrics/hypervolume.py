@@ -9,13 +9,12 @@ import numpy as np
 
 from matsearch.metrics.comparison import UNRELAXED
 from matsearch.metrics.discovery import METASTABLE, verdicts
-from matsearch.records import Direction
+from matsearch.records import HULL, Direction
 from matsearch.search import Goal
 
 if TYPE_CHECKING:
     import pandas as pd
 
-HULL = "energy_above_hull"
 REFERENCE_POINT = "reference_point"
 """Under which a run store keeps it: JSON, name of each sought goal to value."""
 

@@ -11,7 +11,7 @@ from matsearch.crystal.checks import check_structure
 from matsearch.crystal.wyckoff import MAX_COUNT, to_compact
 from matsearch.llm.embedded.words import condition_words
 from matsearch.propose import wording
-from matsearch.propose.operators import OPERATORS, source_hash
+from matsearch.propose.operators import source_hash
 from matsearch.propose.operators.compositions import allowed_elements, random_formula
 from matsearch.propose.operators.request import request_text
 from matsearch.propose.parse import parse_reply
@@ -31,14 +31,13 @@ from matsearch.records import (
     content_hash,
 )
 from matsearch.search.memory import space_group_number
+from matsearch.search.operators import OPERATORS
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from matsearch.crystal.representations import Representation
 
-FROM_NOTHING = frozenset({"analogue", "explore", "ion_exchange", "predict", "random_prototype"})
-"""Operators that need no parents."""
 COMPACT_TASKS = {
     "substitute": "mutate",
     "distort": "mutate",
@@ -156,7 +155,7 @@ class Proposer:
         if operator in OPERATORS:  # somebody's own does what it does, and says itself what it lacks
             if self.space.composition:
                 operator = "predict"
-            elif not shown and operator not in FROM_NOTHING:
+            elif not shown and OPERATORS[operator].needs_parents:
                 operator = "explore"  # with no crystal to start from, something new is asked for
         return request_text(operator, shown, self.space, parents.kind, parents.tried, parents.tried_crystals)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from matsearch.crystal.text import from_json, to_cif
 from matsearch.metrics.discovery import QUARANTINE, verdicts
-from matsearch.records import Stage
+from matsearch.records import HULL, Stage
 from matsearch.search import Goal, goal_from, preference_order
 from matsearch.store import RunStore
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from pymatgen.core import Structure
 
-HULL = "energy_above_hull"
 SYMPREC = 0.1
 """Å, tolerance of the space-group search for relaxed crystals (as the Materials Project uses it)."""
 

@@ -15,8 +15,8 @@ from matsearch.crystal.text import from_json
 from matsearch.errors import InputError
 from matsearch.metrics.comparison import UNRELAXED, spent
 from matsearch.metrics.discovery import METASTABLE, QUARANTINE, STABLE, verdicts
-from matsearch.metrics.hypervolume import HULL, REFERENCE_POINT
-from matsearch.records import content_hash
+from matsearch.metrics.hypervolume import REFERENCE_POINT
+from matsearch.records import HULL, content_hash
 from matsearch.report.best import goals_of
 from matsearch.report.frame import candidates_frame
 from matsearch.report.judges import RESULT

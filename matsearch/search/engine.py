@@ -19,22 +19,12 @@ from matsearch.search.families import chemical_family
 from matsearch.search.fertility import Fertility
 from matsearch.search.islands import Islands, Pool
 from matsearch.search.memory import NEAR_HULL, Memory, symbols_of
+from matsearch.search.operators import KINDS_OF_KNOWN, n_parents
 from matsearch.search.population import Population
 from matsearch.search.selection import Goal
 from matsearch.search.settings import SearchSettings
 from matsearch.search.tried import Tried
 
-FROM_KNOWN = frozenset({"analogue"})
-"""Operators that start from known phases, of a kind if one is named."""
-N_PARENTS = {
-    "explore": 0,
-    "repair": 0,
-    "analogue": 0,
-    "ion_exchange": 0,
-    "random_prototype": 0,
-    "prototype": 2,
-} | dict.fromkeys(("substitute", "distort", "vacancy", "wyckoff", "mutate"), 1)
-"""Parents that an operator takes of its group; those not named take all."""
 PROPOSAL_COST = 0.1
 """What a proposed crystal costs beside its relaxation, in relaxations."""
 
@@ -144,7 +134,7 @@ class Engine:
         ids = tuple(member.candidate.id for member in members)
         kind, kinds = None, frozenset[Kind]()
         if settings.grouping == "weighted":  # nothing else asks which kinds are fertile
-            kind = self._known_kind(rng) if operator in FROM_KNOWN else None
+            kind = self._known_kind(rng) if operator in KINDS_OF_KNOWN else None
             kinds = frozenset(map(self._kind, members) if kind is None else {kind})
         asked = _Asked(proposal, operator, llm, ids, kinds)
         self._waiting.append(asked)
@@ -176,7 +166,7 @@ class Engine:
             best = self._islands.members[: 2 * size]
             drawn = {individual.candidate.id for individual in rng.sample(best, min(size, len(best)))}
             return tuple(individual for individual in best if individual.candidate.id in drawn)
-        return group[: N_PARENTS.get(operator, len(group))]
+        return group[: n_parents(operator, len(group))]
 
     def _families(self, members: Sequence[Individual], failed: Failed | None) -> set[str] | None:
         """The chemical families that a proposal is about; None for any."""

@@ -8,10 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from matsearch.records import Direction, Individual
+from matsearch.records import HULL, Direction, Individual
 from matsearch.search.pareto import pareto_order
-
-HULL = "energy_above_hull"
 
 
 @dataclass(frozen=True, slots=True)

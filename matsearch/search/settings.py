@@ -16,12 +16,7 @@ from pydantic import (
 )
 
 from matsearch.plugins import entry_point_names
-
-OPERATORS = (
-    "analogue", "crossover", "distort", "explore", "ion_exchange", "mutate", "optimise", "predict", "prototype",
-    "random_prototype", "repair", "substitute", "vacancy", "wyckoff",
-)  # fmt: skip
-"""Those that are built in."""
+from matsearch.search.operators import OPERATORS
 
 
 def _known_operator(name: str) -> str:
@@ -32,15 +27,6 @@ def _known_operator(name: str) -> str:
 
 
 Operator = Annotated[str, AfterValidator(_known_operator)]
-
-
-WITHOUT_TEMPLATE = frozenset({"analogue", "ion_exchange", "random_prototype"})
-"""Operators that no LLM is asked for: they start from known phases."""
-
-
-def has_template(operator: str) -> bool:
-    """Whether an LLM can be asked for it: not for one of somebody's own, which makes crystals itself."""
-    return operator in OPERATORS and operator not in WITHOUT_TEMPLATE
 
 
 class SearchSettings(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):

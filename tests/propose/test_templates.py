@@ -7,12 +7,13 @@ import pytest
 
 from matsearch.crystal.representations import REPRESENTATIONS
 from matsearch.errors import ConfigError
+from matsearch.propose.operators import OPERATORS as WITHOUT_LLM
 from matsearch.propose.proposer import Proposer
 from matsearch.propose.shown import Remembered, Shown
 from matsearch.propose.space import Space
 from matsearch.propose.templates import VARIABLES, Templates, render, templates_folder
 from matsearch.records import Parents, Score
-from matsearch.search.settings import OPERATORS, WITHOUT_TEMPLATE
+from matsearch.search.operators import OPERATORS, has_template
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "prompts"
 
@@ -89,7 +90,8 @@ def test_the_prompt_of_matllmsearch_stays_as_it_is():
 
 
 def test_there_is_a_template_for_every_operator():
-    assert set(Templates().names("chat")) == set(OPERATORS) - WITHOUT_TEMPLATE
+    assert set(Templates().names("chat")) == set(filter(has_template, OPERATORS))
+    assert OPERATORS.keys() == WITHOUT_LLM.keys()
 
 
 def test_the_proposer_gives_templates_the_variables_that_are_promised():
