@@ -34,7 +34,8 @@ function atomsOf(crystal, n) {
     }
   });
   const mixed = crystal.species.some((one) => NONMETALS.has(one)) && crystal.species.some((one) => !NONMETALS.has(one));
-  const bonded = (a, b) => !mixed || NONMETALS.has(a.elem) !== NONMETALS.has(b.elem);
+  // Radii of metals reach far: beside nonmetals they bond to those alone. Nonmetals also bond to each other (CO3, PO4).
+  const bonded = (a, b) => !mixed || NONMETALS.has(a.elem) || NONMETALS.has(b.elem);
   if (atoms.length > 1200) return atoms;
   for (let i = 0; i < atoms.length; i++) for (let j = i + 1; j < atoms.length; j++) {
     const [a, b] = [atoms[i], atoms[j]];
