@@ -169,6 +169,10 @@ def test_the_hull_of_a_ternary_has_its_facets_and_its_candidates_coloured_by_hei
         ".flatMap((one) => one.customdata.map((id, i) => [id, one.marker.color[i]])))"
     )
     assert heights == {str(number): CRYSTALS[number][2] for number in found}
+    floors = page.evaluate(
+        "() => document.getElementById('plot-hull').data.filter((one) => one.customdata).map((one) => one.marker.cmin)"
+    )
+    assert set(floors) == {min(heights.values())} == {CRYSTALS[5][2]}  # what lies below the hull has colours too
     for corner in CORNERS:
         assert corner in page.locator("#plot-hull .annotation-text").all_text_contents()
 
@@ -308,6 +312,7 @@ def test_all_panels_fit_the_screen(browser, hull_run, size):
     assert page.locator("#cost tr").count() == 14
     opened.open(3)
     assert page.evaluate("document.querySelector('dialog').scrollWidth") <= width
+    assert len({page.locator(button).bounding_box()["y"] for button in ("#before", "#after", "#close")}) == 1
     page.evaluate((resources.files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8"))
     check = "axe.run('#crystal', { runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa'] }).then((one) => one.violations)"
     assert page.evaluate(check) == []

@@ -97,7 +97,9 @@ function drawTernary([first, second, third], phases, kinds) {
     lines.y.push(null);
   }
   const all = kinds.flatMap(([, mine]) => mine);
-  const highest = Math.max(0.1, Math.min(0.3, ...all.map((row) => row[HULL] ?? 0)));
+  const heights = all.map((row) => row[HULL] ?? 0);
+  const highest = Math.max(0.1, Math.min(0.3, ...heights));
+  const lowest = Math.max(report.thresholds.quarantine, Math.min(0, ...heights));
   const corner = (x, y, text, yshift) => ({ x, y, text, showarrow: false, yshift, font: { size: 14, color: colour("ink") } });
   plot(
     "plot-hull",
@@ -108,7 +110,7 @@ function drawTernary([first, second, third], phases, kinds) {
       ...kinds.map(([name, mine, , symbol], i) =>
         dots(mine, mine.map((row) => at(row.formula)[0]), mine.map((row) => at(row.formula)[1]), name, {
           marker: {
-            color: mine.map((row) => row[HULL]), cmin: 0, cmax: highest + 0.1, size: i === kinds.length - 1 ? 12 : 9, symbol: `${symbol}${name.includes("new") ? "" : "-open"}`,
+            color: mine.map((row) => row[HULL]), cmin: lowest, cmax: highest + 0.1, size: i === kinds.length - 1 ? 12 : 9, symbol: `${symbol}${name.includes("new") ? "" : "-open"}`,
             colorscale: [[0, colour("accent")], [0.5, colour("warm")], [1, colour("rose")]], line: { color: colour("card"), width: name.includes("new") ? 1 : 2 },
             ...(i === 0 && { showscale: true, colorbar: { title: { text: "E_hull, eV/atom", side: "top" }, orientation: "h", y: -0.02, yanchor: "top", thickness: 10, lenmode: "pixels", len: 260, outlinewidth: 0 } }),
           },
