@@ -9,7 +9,7 @@ from importlib import resources
 
 import numpy as np
 import pytest
-from large_run import HOSTILE, LEFT_HANDED
+from large_run import HOSTILE, LEFT_HANDED, make_large_run
 from opened_page import SIZES, Opened
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
@@ -269,8 +269,6 @@ def test_colours_follow_the_system_and_the_button(opened):
 
 
 def test_a_served_page_takes_news_in_without_losing_what_is_looked_at(browser, tmp_path, monkeypatch):
-    from large_run import make_large_run
-
     monkeypatch.setattr("matsearch.report.live.SECONDS", 0.2)
     monkeypatch.setattr("matsearch.report.live.SHARE", 1.0)
     run_dir = make_large_run(tmp_path / "live", 120)
@@ -278,6 +276,10 @@ def test_a_served_page_takes_news_in_without_losing_what_is_looked_at(browser, t
         one = Opened(browser, server.address, offline=False)
         one.page.fill("#find", "mutate")
         before = one.page.inner_text("#found h1")
+        one.page.click("#provenance summary")
+        one.page.focus("#candidates tbody tr:nth-child(3) input")
+        held = "document.activeElement.closest('tr')?.dataset.id"
+        focused = one.page.evaluate(held)
         with RunStore(run_dir, writable=True) as store:
             store.set_meta("status", "running")
             with store.transaction():
@@ -286,7 +288,53 @@ def test_a_served_page_takes_news_in_without_losing_what_is_looked_at(browser, t
         assert "finished" in before
         assert one.page.input_value("#find") == "mutate"
         assert "of 119 candidates" in one.page.inner_text("#shown")
+        assert one.page.locator("#provenance details[open]").count() == 1
+        assert focused is not None and one.page.evaluate(held) == focused
         one.close()
+
+
+def test_a_page_served_before_anything_was_proposed_grows_all_its_parts(browser, tmp_path, monkeypatch):
+    monkeypatch.setattr("matsearch.report.live.SECONDS", 0.2)
+    monkeypatch.setattr("matsearch.report.live.SHARE", 1.0)
+    run_dir = make_large_run(tmp_path / "early", 120)
+    with RunStore(run_dir, writable=True) as store:
+        kept = store.rows("SELECT * FROM candidates")
+        with store.transaction():
+            store.connection.execute("DELETE FROM candidates")
+    with _serving(run_dir) as server:
+        one = Opened(browser, server.address, offline=False, in_3d=False)
+        links = one.page.locator("nav a:visible")
+        assert links.all_inner_texts() == ["Found", "Crystals", "Cost", "Provenance"]
+        assert one.page.is_hidden("#stopped")
+        with RunStore(run_dir, writable=True) as store, store.transaction():
+            store.insert("candidates", [dict(row) for row in kept])
+        one.page.locator("#stopped .funnel").wait_for()
+        assert {"Progress", "Funnel", "Lineage", "Made of"} <= set(links.all_inner_texts())
+        one.close()
+
+
+CORNERS = [[0.595, 0.595, 0.595], [0.595, 0.405, 0.405], [0.405, 0.595, 0.405], [0.405, 0.405, 0.595]]
+SULPHATE = {
+    "lattice": [[9, 0, 0], [0, 9, 0], [0, 0, 9]],
+    "species": ["S", "O", "O", "O", "O", "Na", "Na"],
+    "coords": [[0.5, 0.5, 0.5], *CORNERS, [0.35, 0.35, 0.65], [0.2, 0.2, 0.65]],
+}
+
+
+def test_bonds_hold_groups_of_nonmetals_together_and_none_is_between_cations(browser):
+    """A sulphate without its S-O bonds is no picture of one."""
+    source = "\n".join(
+        (resources.files("matsearch.report") / "assets/js" / name).read_text(encoding="utf-8")
+        for name in ("elements.js", "viewer.js")
+    )
+    page = browser.new_page()
+    atoms = page.evaluate(f"crystal => {{ {source}; return atomsOf(crystal, 1); }}", SULPHATE)
+    page.close()
+    bonds = {frozenset((atom["site"], atoms[other]["site"])) for atom in atoms for other in atom["bonds"]}
+    pairs = [tuple(sorted(SULPHATE["species"][site] for site in one)) for one in bonds]
+    assert pairs.count(("O", "S")) == 4
+    assert ("Na", "O") in pairs
+    assert not {("Na", "Na"), ("O", "O")} & set(pairs)
 
 
 def _serving(run_dir):

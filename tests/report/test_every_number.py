@@ -466,7 +466,7 @@ def test_every_line_of_the_cost(reported, shown):
     seeds = N_SEEDS + 1  # and the phase of the user's
     relaxations = anew.one("SELECT COUNT(*) FROM relaxations")
     assert [[one_space(cell) for cell in row] for row in shown.tables[3]] == [
-        ["LLM replies", f"{sum(replies)}"],
+        ["Replies, those of operators included", f"{sum(replies)}"],
         [f"Prompt tokens ({sums['cached_tokens']} cached)", f"{sums['prompt_tokens']:,}"],
         [f"Completion tokens ({sums['reasoning_tokens']} reasoning)", f"{sums['completion_tokens']:,}"],
         ["Replies that reported no tokens", f"{uncounted}"],
@@ -474,7 +474,7 @@ def test_every_line_of_the_cost(reported, shown):
          f"{usd:.4f}"],
         [f"– of scripted (priced): {replies[0]} replies, {tokens:,} tokens", f"{usd:.4f} USD"],
         [f"– of operators (default): {replies[1]} replies, 0 tokens", "no LLM"],
-        ["LLM time, s (requests may overlap)", f"{sums['seconds']:.1f}"],
+        ["Time of LLMs and operators, s (they may overlap)", f"{sums['seconds']:.1f}"],
     ]  # fmt: skip
     each = f"{tokens / n_msun:,.0f} tokens, {usd / n_msun:.4f} USD, {(relaxations - seeds) / n_msun:.1f} relaxations"
     assert [[one_space(cell) for cell in row] for row in shown.tables[4]] == [

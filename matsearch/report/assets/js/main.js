@@ -57,6 +57,15 @@ function drawAll() {
     plan("plot-size", () => drawSizes(population()));
     plan("periodic", () => drawElements(population(), chooseElement));
   }
+  drawNavigation();
+}
+
+/** Links to sections that have nothing to show are left out. */
+function drawNavigation() {
+  for (const link of document.querySelectorAll("nav a")) {
+    const section = $(link.hash.slice(1));
+    link.hidden = section.hidden || !section.childElementCount;
+  }
 }
 
 const population = () => report.rows.filter(VIEWS[$("population").value][1]);
@@ -109,6 +118,25 @@ function setUpControls() {
   }
 }
 
+/** What gives the focus to the control that takes the place of this one: of the same crystal, column or text. */
+function refocus(held) {
+  const section = held?.closest("section");
+  const name = (one) => one.closest("[data-id]")?.dataset.id ?? one.dataset.key ?? one.textContent;
+  const wanted = section && name(held);
+  return () => {
+    if (!section || held.isConnected) return;
+    [...section.querySelectorAll(held.localName)].find((one) => name(one) === wanted)?.focus({ preventScroll: true });
+  };
+}
+
+/** Replace what a part of the page holds; what was unfolded stays so. */
+function takeIn(part, other) {
+  if (!other) return;
+  const unfolded = new Set([...part.querySelectorAll("details[open] > summary")].map((one) => one.textContent));
+  part.replaceChildren(...other.childNodes);
+  for (const one of part.querySelectorAll("details > summary")) one.parentElement.open ||= unfolded.has(one.textContent);
+}
+
 /** Ask the server every so often; where there is news, take it in without losing what a person is looking at. */
 function setUpLive() {
   const asked = document.querySelector('meta[name="matsearch-live"]');
@@ -120,11 +148,10 @@ function setUpLive() {
     const news = new DOMParser().parseFromString(await (await fetch("./")).text(), "text/html");
     await read(news);
     version = news.querySelector('meta[name="matsearch-live"]').dataset.version;
-    for (const part of document.querySelectorAll("[data-live]")) {
-      const other = news.getElementById(part.id);
-      if (other) part.replaceChildren(...other.childNodes);
-    }
+    const back = refocus(document.activeElement);
+    for (const part of document.querySelectorAll("[data-live]")) takeIn(part, news.getElementById(part.id));
     drawAll();
+    back();
   };
   const again = () => setTimeout(() => look().catch(() => {}).finally(again), 1000 * Number(asked.content));
   again();
