@@ -26,8 +26,8 @@ WORTH_IT = 3e-3
 """Slopes (eV/e, eV/Å) from which on the second derivatives of the start are too far off."""
 NEAR = 1e-3
 """e and Å: second derivatives this near to the solution stand for those at it where they are tested."""
-LARGE = 80
-"""Atoms from which on matrices are not written out, which is faster from 50 on but proves no minimum."""
+LARGE = 160
+"""Atoms from which on matrices are not written out: as fast there and faster beyond, but it proves no minimum."""
 MANY_WAVES = 30_000
 """Waves from which on they are not written out for each atom: a molecule in much vacuum."""
 

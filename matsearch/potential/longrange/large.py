@@ -13,7 +13,7 @@ met on the way unless its curvature is next to zero. That is no proof of a minim
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -79,6 +79,10 @@ class Box:
         damping = torch.exp(-0.25 * squares / widths[:, None, None])
         return cls(order, ranges, groups, k, weights, damping)
 
+    def single(self) -> Box:
+        """In single precision, for what steers and does not decide."""
+        return replace(self, k=self.k.float(), weights=self.weights.float(), damping=self.damping.float())
+
     def factors(self, fractional: Tensor) -> Factors:
         """For the atoms of each width exp(ik.r), [m, n_group] of the first two axes and [n_3, n_group] of the third."""
         result = []
@@ -88,7 +92,10 @@ class Box:
                 2 * math.pi * integers[:, None] * at[:, axis]
                 for axis, integers in zip(self.order, self.ranges, strict=True)
             ]
-            first, second, third = (torch.complex(phase.cos(), phase.sin()) for phase in phases)
+            first, second, third = (
+                torch.complex(phase.cos(), phase.sin()).to(torch.promote_types(self.weights.dtype, torch.complex64))
+                for phase in phases
+            )
             result.append(((first[:, None] * second[None]).flatten(0, 1), third))
         return result
 
@@ -96,7 +103,7 @@ class Box:
         """[m, n_3, c] sums of f(k) values exp(ik.r) over the atoms, from values [n, c]."""
         total: Tensor | None = None
         for group, damping, (plane, line) in zip(self.groups, self.damping, factors, strict=True):
-            chosen = values.index_select(0, group)
+            chosen = values.to(self.weights.dtype).index_select(0, group)
             columns = (line.mT[:, :, None] * chosen[:, None]).flatten(1)
             part = (plane @ columns).unflatten(1, (len(line), -1)) * damping[:, :, None]
             total = part if total is None else total + part
@@ -192,7 +199,7 @@ class _System:
 
     def __init__(self, terms: Terms, *, exact: bool, fixed_charges: bool = False) -> None:
         self.box = Box.of(terms)
-        self.long = self.box if exact else Box.of(terms, SHARE)
+        self.long = self.box if exact else Box.of(terms, SHARE).single()
         self.terms = terms
         self.shell, self.eta, self.spring = terms.shell[0], terms.eta[0], terms.spring[0]
         self.exponent = terms.exponent[0]
