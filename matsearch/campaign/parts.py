@@ -249,7 +249,7 @@ def _objectives(
     Raises:
         ConfigError: A name is unknown, or two objectives go by one.
     """
-    context = ObjectiveContext(potential=potential, reference=reference)
+    context = ObjectiveContext(potential, reference, config.relax.pressure_gpa)
     wanted = {
         setting.name: load_objective(setting.name, context, setting.options, setting.timeout)
         for setting in config.objectives

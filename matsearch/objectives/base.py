@@ -103,6 +103,7 @@ class ObjectiveContext:
     Attributes:
         potential: The potential they were relaxed on.
         reference: The known phases on that potential; None for those the package ships, loaded when they are needed.
+        pressure_gpa: The pressure at which they were relaxed.
 
     Raises:
         MixedHullError: The reference is another potential's.
@@ -110,6 +111,7 @@ class ObjectiveContext:
 
     potential: Potential
     reference: Reference | None = None
+    pressure_gpa: float = 0.0
 
     def __post_init__(self) -> None:
         if self.reference is not None and self.reference.potential != self.potential.name:

@@ -10,6 +10,8 @@ from matsearch.objectives.base import Cost, Objective
 from matsearch.records import Rejection, Stage
 from matsearch.search.selection import Goal, Limit
 
+GATE = "gate_"
+"""What reasons of gates begin with."""
 ORDER: tuple[Cost, ...] = get_args(Cost)
 
 
@@ -47,5 +49,5 @@ class Gates:
         if gate is None or not gate[0].violation(value):
             return None
         limit, unit, dearer = gate
-        reason = f"gate_{re.sub(r'[^a-z0-9]+', '_', name.lower())}"
+        reason = f"{GATE}{re.sub(r'[^a-z0-9]+', '_', name.lower())}"
         return Rejection(Stage.SCORE, reason, f"{value:g} {unit} is not {limit}; {dearer} not computed")

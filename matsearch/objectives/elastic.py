@@ -47,7 +47,7 @@ class EquationOfState:
 
 
 class BulkModulus(Objective):
-    """Bulk modulus at zero temperature and pressure, in GPa."""
+    """Bulk modulus at zero temperature and pressure, in GPa: atoms and shape of the cell relaxed (Reuss-like)."""
 
     name = "bulk_modulus"
     unit = "GPa"

@@ -25,7 +25,7 @@ from matsearch.objectives.elasticity import (
     strain_matrix,
     voigt_stress,
 )
-from matsearch.objectives.kept import Kept
+from matsearch.objectives.rest import KeptAtRest
 from matsearch.potential import Potential
 from matsearch.records import Direction, Rejection, Relaxed, Stage
 from matsearch.relaxation import relax
@@ -37,8 +37,9 @@ STRAINS = (-0.01, -0.005, 0.005, 0.01)
 FORCE_TOL = 0.01
 """eV/Å; softer modes than that are rare, and a crystal whose atoms are not at rest seems too stiff."""
 MAX_STEPS = 300
-SYMMETRY_TOL = 1e-3
-"""Å; what the relaxed crystal lacks of a symmetry by more is not forced upon its tensor: it costs more strains."""
+SYMMETRY_TOL = 1e-2
+"""Å; what a crystal at rest lacks of a symmetry by less is noise of the relaxation. What it lacks by more is not forced
+upon its tensor: it costs more strains."""
 MAX_RESIDUAL = 0.1
 """Largest root-mean-square residual of the stresses, relative to the linear ones, after what is quadratic in strain:
 beyond it a crystal changes phase under strain, or the symmetry found is not that of the energies."""
@@ -195,7 +196,7 @@ def _refuse(reason: str, detail: str) -> Rejection:
     return Rejection(Stage.SCORE, reason, detail)
 
 
-_KEPT: Kept[ElasticTensor | Rejection] = Kept(elastic_tensors)
+_KEPT: KeptAtRest[ElasticTensor] = KeptAtRest(elastic_tensors)
 
 
 class ElasticObjective(Objective):
@@ -209,11 +210,14 @@ class ElasticObjective(Objective):
     """Averages of a crystal that gives way under some strain mean nothing."""
 
     def __init__(self, context: ObjectiveContext) -> None:
-        self._potential = context.potential
+        self._context = context
 
     def __call__(self, relaxed: Sequence[Relaxed]) -> list[float | Rejection]:
-        """The value of each crystal; `mechanically_unstable`, or a reason of `elastic_tensors`, where there is none."""
-        return [self._value(one) for one in _KEPT.of([one.structure for one in relaxed], self._potential)]
+        """The value of each crystal, brought to rest.
+
+        Where there is none: `not_at_rest`, `mechanically_unstable`, or a reason of `elastic_tensors`.
+        """
+        return [self._value(one) for one in _KEPT.of(relaxed, self._context)]
 
     def _value(self, tensor: ElasticTensor | Rejection) -> float | Rejection:
         if isinstance(tensor, Rejection):

@@ -16,7 +16,7 @@ from pymatgen.core import Lattice, Structure
 
 from matsearch.errors import ConfigError
 from matsearch.objectives.base import Cost, Objective, ObjectiveContext
-from matsearch.objectives.kept import Kept
+from matsearch.objectives.rest import KeptAtRest
 from matsearch.potential import Potential
 from matsearch.records import Direction, Prediction, Rejection, Relaxed, Stage
 
@@ -151,7 +151,7 @@ def _refuse(reason: str, detail: str) -> Rejection:
     return Rejection(Stage.SCORE, reason, detail)
 
 
-_KEPT: Kept[Phonons | Rejection] = Kept(phonons)
+_KEPT: KeptAtRest[Phonons] = KeptAtRest(phonons)
 
 
 class PhononObjective(Objective):
@@ -165,11 +165,11 @@ class PhononObjective(Objective):
             import phonopy  # noqa: F401
         except ModuleNotFoundError as err:
             raise ConfigError(f"objective {self.name!r} needs phonopy: pip install 'matsearch[phonons]'") from err
-        self._potential = context.potential
+        self._context = context
 
     def __call__(self, relaxed: Sequence[Relaxed]) -> list[float | Rejection]:
-        """The value of each crystal, or a reason of `phonons`."""
-        found = _KEPT.of([one.structure for one in relaxed], self._potential)
+        """The value of each crystal, brought to rest; `not_at_rest`, or a reason of `phonons`, where there is none."""
+        found = _KEPT.of(relaxed, self._context)
         return [one if isinstance(one, Rejection) else self._value(one) for one in found]
 
     @abstractmethod
