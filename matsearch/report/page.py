@@ -31,7 +31,7 @@ from matsearch.report.packed import pack, pack_text
 from matsearch.report.progress import progress
 from matsearch.report.spending import spending
 from matsearch.report.table import columns, order_of_interest, provenance, yields
-from matsearch.report.wording import moment, number, percent, plain
+from matsearch.report.wording import moment, number, percent, plain, plain_text
 from matsearch.store import RunStore
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ LIBRARIES = {"plotly": "plotly-basic.min.js", "3dmol": "3Dmol-min.js"}
 LICENCES = ("plotly-basic.LICENSE.txt", "3Dmol.LICENSE.txt")
 SCRIPTS = tuple(f"{name}.js" for name in "elements data files plots hulls viewer lineage table main".split())
 
+MAX_CONFIG = 200_000
+"""Characters of the configuration."""
 ATTRIBUTION = (
     "Known phases: the Materials Project (materialsproject.org), CC-BY 4.0, "
     "A. Jain et al., APL Materials 1, 011002 (2013)."
@@ -128,7 +130,7 @@ def _content(store: RunStore, frame: pd.DataFrame, ranking: Ranking) -> dict[str
     }
     seeds = frame["operator"] == "seed"
     return {
-        "name": config["name"],
+        "name": plain(config["name"], 80),
         "status": meta.get("status", "new"),
         "created": meta.get("created", ""),
         "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -159,7 +161,7 @@ def _content(store: RunStore, frame: pd.DataFrame, ranking: Ranking) -> dict[str
         "reference_hash": meta.get("reference_hash", ""),
         "sources": provenance(store),
         "attribution": meta.get("attribution", ATTRIBUTION),
-        "config_text": json.dumps(config, indent=2, ensure_ascii=False),
+        "config_text": plain_text(json.dumps(config, indent=2, ensure_ascii=False), MAX_CONFIG),
         "data": pack(data),
         "blocks": blocks,
     }

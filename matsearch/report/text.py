@@ -30,17 +30,18 @@ def text_report(store: RunStore) -> Group:
     ranking = rank(store, frame, N_BEST)
     summary = summarise(frame)
     found = funnel(store)
-    status = plain(store.meta.get("status", "new"))
+    name, status = plain(store.config["name"], 80), plain(store.meta.get("status", "new"), 120)
     parts: list[Table | Text] = []
     if ranking.crystals:
-        parts.append(_best_table(frame, ranking, f"Best crystals of {store.config['name']} ({status})"))
+        parts.append(_best_table(frame, ranking, f"Best crystals of {name} ({status})"))
     else:
-        parts.append(Text(f"{store.config['name']} ({status}): no candidate scored"))
+        parts.append(Text(f"{name} ({status}): no candidate scored"))
     if any(crystal.suspect for crystal in ranking.crystals):
         parts.append(Text("† so far below the hull that an error of the potential is more likely"))
     if ranking.best_seed and ranking.seeds_ahead:
         seed = f"{plain(ranking.best_seed['formula'], 60)} ({plain(ranking.best_seed['name'], 40)})"
-        better = f"seeds that the goals prefer to the first of these: {ranking.seeds_ahead}; the best is {seed}"
+        ahead = "seeds that the goals prefer to the first of these" if ranking.crystals else "scored seeds"
+        better = f"{ahead}: {ranking.seeds_ahead}; the best is {seed}"
         parts.append(Text(better))
     parts.append(_funnel_table(found))
     if len(made_by := yields(frame)) > 1:
@@ -71,14 +72,17 @@ def _cost_line(spent: Spending, n_msun: int) -> str:
 
 
 def _yields_table(made_by: list[dict[str, Any]]) -> Table:
+    from rich import box
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title="By operator and model", title_justify="left", title_style="bold")
+    # Narrow, so that operators' names stay on a line in 80 columns.
+    table = Table(title="By operator and model", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table.show_edge, table.collapse_padding = False, True
     for name in ("operator", "model"):
         table.add_column(name, overflow="fold")
-    for name in ("proposed", "scored", "metastable", "new too", "lowest E_hull"):
-        table.add_column(name, justify="right")
+    for name in ("proposed", "scored", "metastable", "new too", "lowest\nE_hull"):
+        table.add_column(name, justify="right", no_wrap=True)
     for one in made_by[:N_BEST]:
         counts = [str(one[name]) for name in ("proposed", "scored", "metastable", "msun")]
         names = [escape(plain(one[name], 40)) for name in ("operator", "model")]

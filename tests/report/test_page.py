@@ -252,6 +252,17 @@ def test_configuration_and_attribution_are_on_the_page(make_run):
     assert "one&lt;b&gt;bold" in shown
 
 
+def test_no_direction_of_writing_is_taken_from_a_name_or_the_configuration(make_run):
+    run_dir = make_run()
+    with RunStore(run_dir, writable=True) as store:
+        config = store.config | {"name": "a\u202eb", "preset": "\u2066p"}
+        config["llm"][0]["model"] = "m\u200f"
+        store.set_meta("config", json.dumps(config))
+    text = report_of(run_dir)
+    assert "<title>a\ufffdb" in text and "preset \ufffdp" in text
+    assert not set("\u202e\u2066\u200f") & set(text)
+
+
 def test_hashes_of_the_weights_are_on_the_page(make_run):
     hash_ = "0123456789abcdef" * 4
     text = report_of(make_run(weights=json.dumps({"chgnet-0.3.0": {"<i>.tar": hash_}})))

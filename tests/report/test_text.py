@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 
 from rich.console import Console
@@ -31,10 +32,12 @@ def test_text_report_has_the_best_crystals_and_the_funnel(run_dir):
 def test_text_report_has_rates_operators_and_cost(run_dir):
     with RunStore(run_dir, writable=True) as store, store.transaction():
         add(store, 20, "scored", operator="explore", structure=rock_salt("Zr", "O"), energy=0.3)
-    text = printed(run_dir, width=100)
-    assert "4 of 13 proposed: scored, E_hull <= 0.1 eV/atom" in text
-    assert re.search(r"explore\s+│ one<b>bold │\s+1 │\s+1 │\s+0 │\s+0 │\s+0.300", text)
-    assert "spent: 2 replies, 1,400 tokens, 9 relaxations (2 of seeds), 0.25 h" in text
+        add(store, 21, "scored", operator="ion_exchange", structure=rock_salt("Hf", "O"), energy=0.2)
+    text = printed(run_dir, width=80)
+    assert "4 of 14 proposed: scored, E_hull <= 0.1 eV/atom" in text
+    assert re.search(r"(?m)^\s*explore\s+one<b>bold\s+1\s+1\s+0\s+0\s+0.300", text)
+    assert re.search(r"(?m)^\s*ion_exchange\s+one<b>bold\s+1\s+1\s+0\s+0\s+0.200", text)
+    assert "spent: 2 replies, 1,400 tokens, 10 relaxations (2 of seeds), 0.25 h" in " ".join(text.split())
 
 
 def test_two_objectives_fit_into_eighty_columns(run_dir):
@@ -58,3 +61,23 @@ def test_text_report_takes_no_markup_or_control_characters_from_an_llm(make_run)
 
 def test_an_empty_campaign_has_a_text_report(make_run):
     assert "no candidate scored" in printed(make_run())
+
+
+def test_where_nothing_was_scored_seeds_are_not_said_to_be_ahead_of_what_is_not_there(make_run):
+    run_dir = make_run()
+    with RunStore(run_dir, writable=True) as store, store.transaction():
+        add(store, 0, "scored", operator="seed", name="mp-1", structure=rock_salt("Mg", "O"), energy=0.0)
+        add(store, 1, "parse", "bad_poscar")
+    text = printed(run_dir)
+    assert "scored seeds: 1; the best is MgO (mp-1)" in text
+    assert "of these" not in text
+
+
+def test_a_name_and_a_status_that_others_wrote_are_one_plain_line(make_run):
+    run_dir = make_run(status="\u202ex\n" + "long " * 1000)
+    with RunStore(run_dir, writable=True) as store:
+        config = store.config | {"name": "a\u202eb[red]"}
+        store.set_meta("config", json.dumps(config))
+    text = printed(run_dir)
+    assert "a\ufffdb[red] (\ufffdx long" in text and "\u202e" not in text
+    assert len(text) < 2000

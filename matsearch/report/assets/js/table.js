@@ -17,7 +17,7 @@ function tableColumns() {
   const objectives = report.objectives.map(({ name, unit }) => ({
     key: name,
     title: isHull(name)
-      ? ["E", make("sub", {}, "hull"), make("small", {}, `${name.slice(HULL.length + 1) || report.potential}, ${unit}`)]
+      ? ["E", make("sub", {}, "hull"), make("small", {}, name.slice(HULL.length + 1) || report.potential), make("small", {}, unit)]
       : [name.replaceAll("_", " "), make("small", {}, unit)],
     cell: (row) => written(row[name], name),
     number: true,
@@ -32,7 +32,7 @@ function tableColumns() {
     ...objectives,
     { key: "flags", title: ["Marks"], cell: (row) => make("div", { class: "flags" }, markNodes(row)), by: (row) => marksOf(row).map(([name]) => name).join(" ") },
     { key: "decomposition", title: ["Competes with"], cell: (row) => make("div", { class: "cut small", title: decomposed(row) }, decomposed(row)), by: decomposed, wide: true },
-    text("match", "Nearest match"),
+    text("match", "Nearest match", { cell: (row) => make("div", { class: "cut text", title: row.match ?? "" }, row.match ?? (row.flags.includes("novel") ? make("span", { class: "soft" }, "none") : "")) }),
     text("operator", "Operator"),
     text("model", "Model"),
     { key: "generation", title: ["Gen."], cell: (row) => row.generation, number: true, wide: true },
