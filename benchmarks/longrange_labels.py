@@ -14,16 +14,22 @@ About each crystal at rest come --each distorted ones; about every third one at 
 sixth a slab, every tenth a torn cluster. The teacher's slopes are times --scale (see --softening). What is held out, to
 look at while training, is made likewise of the validation split's crystals in PBE's cells.
 
+With --crystals, first `crystals-0000.parquet`, ...: crystals of the Materials Project that are in no held-out split,
+half of them distorted, with the teacher's energies; from these atoms learn their share of PQEq, for which no reference
+is needed (`--prefit-only`).
+
 Writes `train-0000.parquet`, ... of --chunk crystals each, and `held_out.parquet`; what is there already stays, so that
 the same command goes on where it stopped, and a larger --structures adds to a set.
 
     python benchmarks/longrange_labels.py --softening 60     # prints K of that many training binaries against DFT
 
-    matsearch potential fine-tune labels/train-*.parquet --held-out-data labels/held_out.parquet \\
+    matsearch potential fine-tune labels/crystals-*.parquet --held-out-data labels/held_out.parquet \\
+        --energy-scale mp2020 --long-range pqeq --prefit 20 --prefit-only --out start
+    matsearch potential fine-tune labels/train-*.parquet --held-out-data labels/held_out.parquet --from start \\
         --energy-scale mp2020 --long-range pqeq --out matsearch-lr \\
         --data-licence "Materials Project, CC-BY 4.0; CHGNet (modified BSD)"
 
-and the same with `--long-range none` for the control.
+and the last with `--from chgnet-0.3.0 --long-range none` for the control.
 """
 
 from __future__ import annotations
@@ -31,7 +37,7 @@ from __future__ import annotations
 import argparse
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,6 +59,9 @@ FORCE_TOL = 0.05
 MOST_STEPS = 60
 LARGEST_FORCE = 15.0
 """eV/Å; a distorted crystal with a larger one is left out."""
+STRUCTURE = ["n_atoms", "lattice", "species", "frac_coords"]
+CRYSTALS = 2000
+"""Of a file without a reference."""
 SOONER = 4.0
 """How much sooner."""
 EVERY = {"volume": 3, "slab": 6, "fragments": 10}
@@ -69,12 +78,17 @@ def elements(teacher: str) -> dict[str, float]:
 def crystals(table: pd.DataFrame, energies: dict[str, float]) -> list[LabelledStructure]:
     """At rest, in the order of the table."""
     found = []
+    for (name, structure), formation in zip(structures(table), table.formation_energy_per_atom, strict=True):
+        of_elements = sum(energies[site.specie.symbol] for site in structure)
+        found.append(at_rest(structure, len(structure) * float(formation) + of_elements, name))
+    return found
+
+
+def structures(table: pd.DataFrame) -> Iterator[tuple[str, Structure]]:
+    """Names and crystals."""
     for row in table.itertuples():
         coords = np.reshape(row.frac_coords, (-1, 3)).astype(float)
-        structure = Structure(Lattice.from_parameters(*row.lattice), row.species, coords)
-        energy = len(structure) * float(row.formation_energy_per_atom) + sum(energies[one] for one in row.species)
-        found.append(at_rest(structure, energy, row.material_id))
-    return found
+        yield row.material_id, Structure(Lattice.from_parameters(*row.lattice), row.species, coords)
 
 
 def labels(
@@ -148,16 +162,46 @@ def _raised(
     return found
 
 
+def write_crystals(asked: argparse.Namespace, teacher: Potential, known: frozenset[str]) -> None:
+    """Crystals without a reference."""
+    data = Path(os.environ["MATSEARCH_SHARED"]) / "data"
+    sets = pd.read_parquet(data / "mp20_mpts52.parquet", columns=["material_id", "split"])
+    kept_back = sets[sets.split.map(lambda tags: any("val" in tag or "test" in tag for tag in tags))].material_id
+    table = pd.read_parquet(data / "mp_structures.parquet", columns=["material_id", *STRUCTURE])
+    table = table[~table.material_id.isin(kept_back) & (table.n_atoms <= asked.most_atoms)]
+    table = table[table.species.map(lambda one: set(one) <= known)]
+    table = table.sort_values("material_id").sample(min(asked.crystals, len(table)), random_state=asked.seed)
+    for number, start in enumerate(range(0, len(table), CRYSTALS)):
+        path = asked.out / f"crystals-{number:04d}.parquet"
+        if path.exists():
+            continue
+        rng = np.random.default_rng([asked.seed, 1, number])
+        rows = [at_rest(one, 0.0, name) for name, one in structures(table.iloc[start : start + CRYSTALS])]
+        made = [
+            distorted(row.structure, *distortion(len(row.structure), rng)) if place % 2 else row.structure
+            for place, row in enumerate(rows)
+        ]
+        found = [
+            LabelledStructure(one, energy, source=row.source)
+            for row, one, energy in zip(rows, made, teacher.energies(made), strict=True)
+            if isinstance(energy, float)
+        ]
+        _write(found, path)
+
+
+def _write(rows: Sequence[LabelledStructure], path: Path) -> None:
+    partial = path.with_suffix(".partial")
+    write_labelled(rows, partial)
+    partial.replace(path)
+    print(f"{path.name}: {len(rows)} labels, {sum(len(row.structure) for row in rows)} atoms", flush=True)
+
+
 def softness(n: int, training: pd.DataFrame, teacher: Potential) -> None:
     """Print how soft the teacher is by the bulk moduli of binaries to train on."""
     binaries = pd.read_parquet(Path(os.environ["MATSEARCH_SHARED"]) / "data/mp_binary_elasticity.parquet")
     chosen = binaries[binaries.material_id.isin(training.material_id) & (binaries.K_VRH_GPa > 10)]
     chosen = chosen[chosen.n_atoms <= 8].sample(n, random_state=0)
-    structures = [
-        Structure(Lattice.from_parameters(*row.lattice), row.species, np.reshape(row.frac_coords, (-1, 3)))
-        for row in chosen.itertuples()
-    ]
-    found = ms.score(structures, ["bulk_modulus"], teacher).bulk_modulus.to_numpy(float)
+    found = ms.score([one for _, one in structures(chosen)], ["bulk_modulus"], teacher).bulk_modulus.to_numpy(float)
     known = np.isfinite(found)
     found, true = found[known], chosen.K_VRH_GPa.to_numpy(float)[known]
     ratios = found / true
@@ -181,6 +225,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--structures", type=int, default=12_000)
     parser.add_argument("--held-out", type=int, default=250)
+    parser.add_argument("--crystals", type=int, default=0)
     parser.add_argument("--most-atoms", type=int, default=12)
     parser.add_argument("--each", type=int, default=1)
     parser.add_argument("--scale", type=float, default=1.0)
@@ -207,6 +252,7 @@ def main() -> None:
     n_of_pbe = training.of_pbe.sum()
     print(f"{len(training)} crystals to train on, {n_of_pbe} with PBE's cell; {len(looked_at)} held out", flush=True)
     asked.out.mkdir(parents=True, exist_ok=True)
+    write_crystals(asked, teacher, frozenset(energies))
     starts = range(0, len(training), asked.chunk)
     chunks = {asked.out / "held_out.parquet": looked_at}
     for number, start in enumerate(starts):
@@ -220,11 +266,7 @@ def main() -> None:
         for part, label in ((table[table.of_pbe], labels), (table[~table.of_pbe], labels_at_teachers_rest)):
             if len(part):
                 made += label(crystals(part, energies), teacher, rng, asked.each, asked.scale)
-        partial = path.with_suffix(".partial")
-        write_labelled(made, partial)
-        partial.replace(path)
-        n_atoms = sum(len(row.structure) for row in made)
-        print(f"{path.name}: {len(table)} crystals, {len(made)} labels, {n_atoms} atoms", flush=True)
+        _write(made, path)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,9 @@ def fine_tune(
             help="Epochs before, on energies alone, in which atoms learn what PQEq makes of them; 20 is good.",
         ),
     ] = 0,
+    prefit_only: Annotated[
+        bool, typer.Option("--prefit-only", help="End there: a start for --from, of crystals whose energies suffice.")
+    ] = False,
     epochs: Annotated[int, typer.Option("--epochs", help="How often each structure is shown at most.")] = 50,
     patience: Annotated[int, typer.Option("--patience", help="Epochs without a gain after which training ends.")] = 10,
     learning_rate: Annotated[
@@ -72,6 +75,7 @@ def fine_tune(
     What comes of it loads by the folder's path wherever a potential is named. A training that was stopped goes on when
     the same command is given again.
     """
+    from matsearch.errors import ConfigError
     from matsearch.training.card import CARD, LEFT_OUT, write_card
     from matsearch.training.data import LabelFormat, read_labelled
     from matsearch.training.epochs import in_words
@@ -103,6 +107,10 @@ def fine_tune(
         frozen=tuple(freeze or ()),
         seed=seed,
     )
+    if prefit_only:
+        if not (settings.prefit and settings.terms):
+            raise ConfigError("--prefit-only needs --prefit EPOCHS, and --long-range pqeq to learn shares of")
+        settings = settings.of_prefit
     read = read_labelled(data, form)
     looked_at = read_labelled(held_out_data, form) if held_out_data else None
     typer.echo(f"{len(read.rows)} labelled structures, {len(read.bad)} rows that cannot be used")

@@ -63,6 +63,17 @@ def test_labels_become_a_potential_that_loads_by_its_path_with_a_card(command, l
     assert (out / "learning_curves.csv").is_file()
 
 
+def test_atoms_learn_without_forces_and_that_is_a_start(command, labels, tmp_path):
+    given = ("potential", "fine-tune", labels, "--per-atom", "--stress-unit", "kbar", "--held-out", 0.2)
+    given += ("--long-range", "pqeq", "--batch-atoms", 8, "--device", "cpu")
+    status, said, err = command(*given, "--prefit", 2, "--prefit-only", "--out", tmp_path / "start")
+    assert status == 0, err
+    assert "epoch 2 of 2" in said and "atoms shown" in said
+    status, said, err = command(*given, "--from", tmp_path / "start", "--epochs", 1, "--out", tmp_path / "model")
+    assert status == 0, err
+    assert "epoch 1 of 1" in said and load_potential(str(tmp_path / "model"), "cpu").has_charges
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -74,6 +85,7 @@ def test_labels_become_a_potential_that_loads_by_its_path_with_a_card(command, l
         (["--freeze", "atoms"], "atom_embedding"),
         (["--dispersion", "chgnet-0.3.0"], "no term"),
         (["--device", "tpu"], "tpu"),
+        (["--prefit-only", "--prefit", "2"], "--long-range pqeq"),
     ],
 )
 def test_a_mistake_is_one_line(command, labels, tmp_path, options, said):
