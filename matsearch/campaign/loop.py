@@ -26,6 +26,7 @@ from matsearch.crystal.identity import structure_hash
 from matsearch.crystal.text import TextError, from_json, to_json
 from matsearch.errors import StoreError
 from matsearch.metrics.hypervolume import REFERENCE_POINT, default_reference_point
+from matsearch.objectives.cascade import GATE
 from matsearch.records import Individual, Outcome, Parents, Rejection, Stage
 from matsearch.search import Engine
 from matsearch.store import RunStore
@@ -112,12 +113,19 @@ class Loop:
             self._identity.add_proposed(row["id"], candidate_of(row).structure)
             self._assessment.enter(row)
         self._next_id = len(seed_rows)
-        seeds = []
+        seeds, n_gated = [], 0
         for row in seed_rows:
             result = self._result(row["id"])
             if isinstance(result, Individual):
                 seeds.append(result)
                 self._identity.add_relaxed(row["id"], result.relaxed)
+            else:
+                n_gated += result.reason.startswith(GATE)
+        if n_gated:
+            # What breaks a constraint is not worth a dear computation, and without that value it compares with nothing.
+            self._progress.say(f"{n_gated} of {len(seed_rows)} known phases break a constraint and start no search")
+            if not seeds:
+                self._progress.say("none is left to start from: loosen the constraint, or raise search.seeds")
         self._fix_reference_point(seeds)
         config = self._parts.config
         target = config.space.composition if config.task == "predict" else None

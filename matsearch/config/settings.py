@@ -81,7 +81,8 @@ class ReferenceSettings(Section):
 class ObjectiveSettings(Section):
     """One of `[[objectives]]`.
 
-    A constraint keeps candidates that break it from objectives of a higher cost class.
+    A constraint keeps candidates that break it from objectives of a higher cost class, and so from the population; known
+    phases that would start the search, too.
 
     Attributes:
         name: A built-in name, an entry point, or `"pkg.module:Attr"`.

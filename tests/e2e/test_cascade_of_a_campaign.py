@@ -5,6 +5,7 @@ import time
 import pytest
 
 import matsearch as ms
+from matsearch.campaign.progress import Progress
 from matsearch.objectives import Objective, objective
 from matsearch.objectives.base import _REGISTERED
 from matsearch.store import RunStore
@@ -28,6 +29,30 @@ class Dear(Objective):
             if "O" not in one.structure.composition:
                 time.sleep(20)
         return [float(len(one.structure)) for one in relaxed]
+
+
+class Heard(Progress):
+    """Keeps what is said."""
+
+    def __init__(self):
+        self.lines = []
+
+    def say(self, line):
+        self.lines.append(line)
+
+
+def test_known_phases_that_break_a_constraint_start_no_search_and_that_is_said(write_campaign, tmp_path):
+    @objective(name="shine", unit="1", direction="max")
+    def shine(structure):
+        return float(structure.density)
+
+    wishes = f'[[objectives]]\nname = "{__name__}:Dear"\n[[objectives]]\nname = "shine"\nconstraint = ">= 100"\n'
+    path = write_campaign(search="generations = 1\npopulation = 2\nseeds = 2\nchildren_per_prompt = 1", more=wishes)
+    heard = Heard()
+    frame = ms.Campaign.from_toml(path, run_dir=tmp_path / "run").run(heard).candidates()
+    assert set(frame["reason"]) == {"gate_shine"}
+    assert "2 of 2 known phases break a constraint and start no search" in heard.lines
+    assert any(line.startswith("none is left to start from: loosen the constraint") for line in heard.lines)
 
 
 def test_gates_and_timeouts_are_rows_and_a_continued_run_agrees(write_campaign, tmp_path):
