@@ -24,6 +24,7 @@ from scipy.stats import spearmanr
 import matsearch as ms
 from matsearch.objectives.elastic_tensor import ElasticTensor, elastic_tensors
 from matsearch.objectives.elasticity import rotated
+from matsearch.objectives.rest import REST_TOL
 from matsearch.records import Relaxed
 
 
@@ -104,7 +105,8 @@ def cubic_axes(crystal):
 def cubics(data, given, potential):
     table = pd.read_parquet(data / "elastic_tensors.parquet")
     table = table.sample(min(given.cubics, len(table)), random_state=given.seed)
-    relaxed = ms.relax([structure_of(row) for row in table.itertuples()], potential, optimizer="lbfgs")
+    crystals = [structure_of(row) for row in table.itertuples()]
+    relaxed = ms.relax(crystals, potential, REST_TOL, optimizer="lbfgs")
     pairs = [
         (one.structure, np.array(row.C_voigt_GPa).reshape(6, 6))
         for one, row in zip(relaxed, table.itertuples(), strict=True)
