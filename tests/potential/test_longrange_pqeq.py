@@ -14,6 +14,7 @@ from pymatgen.core import Element, Lattice, Structure
 from matsearch.errors import PotentialError
 from matsearch.potential import load_potential
 from matsearch.potential.batch import CrystalBatch
+from matsearch.potential.longrange.equilibration import energy, equilibrate
 from matsearch.potential.longrange.ewald import COULOMB, ewald_energy, isolated_energy
 from matsearch.potential.longrange.pqeq import (
     KCAL_PER_MOL,
@@ -122,6 +123,21 @@ def test_boys_functions() -> None:
         exact = [np.mean(t ** (2 * order) * np.exp(-value * t**2)) for value in x.tolist()]
         np.testing.assert_allclose(boys(x, order), exact, atol=2e-8)
     assert torch.autograd.gradgradcheck(lambda y: boys(y, 0), (x[1:] + 0.01).requires_grad_())
+
+
+def test_waves_kept_from_the_solution_give_the_slopes_of_automatic_differentiation(potential: PQEq) -> None:
+    batch = batch_of(*example_crystals()[:3])
+    moving = batch.positions.clone().requires_grad_(), batch.cells.clone().requires_grad_()
+    slopes = []
+    for kept in (True, False):
+        total = torch.zeros(())
+        for _, terms, charges in potential.terms(batch.moved(*moving)):
+            found = equilibrate(terms, charges)
+            assert found.at_atoms is not None
+            total = total + energy(terms, found.charges, found.shells, found.at_atoms if kept else None).sum()
+        slopes.append(torch.autograd.grad(total, moving))
+    for one, two in zip(*slopes, strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-10)
 
 
 def test_supercells_and_company_do_not_matter_to_charges_and_shells(potential: PQEq) -> None:
