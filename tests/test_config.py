@@ -198,3 +198,27 @@ def test_twins_stand_beside_the_embedded_model_and_beside_others_only_if_asked_f
     assert named == (["openai", "operators"], {"substitute": 1.0})
     assert backends("[search]\ntwins = {}") == (["embedded"], {})
     assert backends('task = "predict"\n[space]\ncomposition = "KZnF3"')[1] == {"predict": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("space", "words"),
+    [
+        ('composition = "A0B1"', "formula of known elements"),  # pymatgen reads boron
+        ('composition = "Na0Cl"', "formula of known elements"),
+        ('composition = "K2.5F"', "whole numbers of atoms"),
+        ('composition = "NaCl"\nmax_atoms = 1', "have 2, 4, 6, 8 atoms, none of which lies from min_atoms = 1"),
+        ('composition = "NaCl"\nmin_atoms = 3\nmax_atoms = 3', "to max_atoms = 3"),
+    ],
+)
+def test_a_composition_that_no_cell_can_hold_is_refused(space, words, tmp_path):
+    path = tmp_path / "odd.toml"
+    path.write_text(f'task = "predict"\n[space]\n{space}\n')
+    with pytest.raises(ConfigError, match=words):
+        load_config(path)
+
+
+def test_operators_beside_an_llm_predict_only_what_is_named(tmp_path):
+    path = tmp_path / "odd.toml"
+    path.write_text("[search]\ntwins = { predict = 1.0 }\n")
+    with pytest.raises(ConfigError, match='operator "predict" needs'):
+        load_config(path)

@@ -81,8 +81,8 @@ class ReferenceSettings(Section):
 class ObjectiveSettings(Section):
     """One of `[[objectives]]`.
 
-    A constraint keeps candidates that break it from objectives of a higher cost class, and so from the population; known
-    phases that would start the search, too.
+    A constraint keeps candidates that break it from objectives of a higher cost class, and so from the population;
+    known phases that would start the search, too.
 
     Attributes:
         name: A built-in name, an entry point, or `"pkg.module:Attr"`.
@@ -162,7 +162,8 @@ class CampaignConfig(Section):
             raise ValueError(f"[[objectives]] names {', '.join(sorted(twice))} twice")
         if self.task == "predict" and self.space.composition is None:
             raise ValueError('task = "predict" needs [space] composition, such as "KZnF3"')
-        if self.search.operators.get("predict") and self.space.composition is None:
+        asked = {**self.search.operators, **self.search.twins}
+        if asked.get("predict") and self.space.composition is None:
             raise ValueError('[search] operator "predict" needs [space] composition, such as "KZnF3"')
         if self.space.composition is not None and self.space.elements is not None:
             missing = composition_elements(self.space.composition) - set(self.space.elements)

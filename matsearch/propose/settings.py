@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import Any
 
 from pydantic import BaseModel, PositiveInt, field_validator, model_validator
 
-from matsearch.propose.space import Space, anonymous_ratio, group_numbers
+from matsearch.propose.space import MAX_FORMULA_UNITS, Space, anonymous_ratio, group_numbers
 
 SYMBOLS = frozenset(
     "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr Nb "
@@ -90,6 +91,14 @@ class SpaceSettings(BaseModel, frozen=True, extra="forbid"):
             raise ValueError("a composition says it all; leave chemical_system and stoichiometry out")
         if self.min_atoms is not None and self.min_atoms > self.max_atoms:
             raise ValueError(f"min_atoms = {self.min_atoms} is more than max_atoms = {self.max_atoms}")
+        if self.composition is not None:
+            unit = atoms_in(self.composition)
+            sizes = [n * unit for n in range(1, MAX_FORMULA_UNITS + 1)]
+            if not any((self.min_atoms or 1) <= size <= self.max_atoms for size in sizes):
+                raise ValueError(
+                    f"one to {MAX_FORMULA_UNITS} of {self.composition} have {', '.join(map(str, sizes))} atoms, none "
+                    f"of which lies from min_atoms = {self.min_atoms or 1} to max_atoms = {self.max_atoms}"
+                )
         if self.stoichiometry is not None:
             ratio = anonymous_ratio(self.stoichiometry)
             if sum(ratio) > self.max_atoms:
@@ -121,10 +130,20 @@ class SpaceSettings(BaseModel, frozen=True, extra="forbid"):
             parsed, symbols = Composition(composition), composition_elements(composition)
         except (ValueError, AttributeError) as err:
             raise ValueError(f"cannot be read as a formula: {err}") from err
-        if not symbols or symbols - SYMBOLS:
+        # pymatgen passes over what stands there with an amount of 0, be that an element or not.
+        if not symbols or symbols - SYMBOLS or set(re.findall("[A-Z][a-z]*", composition)) - symbols:
             raise ValueError("cannot be read as a formula of known elements")
+        if any(amount != round(amount) for amount in parsed.values()):
+            raise ValueError("needs whole numbers of atoms")
         formula: str = parsed.reduced_formula
         return formula
+
+
+def atoms_in(formula: str) -> int:
+    """Atoms of a formula in its smallest whole numbers: one of oxygen for O2."""
+    from pymatgen.core import Composition
+
+    return round(Composition(formula).reduced_composition.num_atoms)
 
 
 def composition_elements(formula: str) -> set[str]:
