@@ -68,6 +68,9 @@ def _facts(made: Refitted, files: Sequence[Path], n_left_out: int, data_licence:
     charges = {"pqeq": ", charges", "latent": ", charges up to one sign, Born charges"}.get(settings.long_range, "")
     moments = "" if settings.long_range == "latent" else ", magnetic moments (magnitudes)"
     weights = "none beyond the data's" if scratch else "the weights derive from CHGNet's (modified BSD)"
+    first = (
+        f"{settings.prefit} epochs on each atom's share of PQEq, then " if settings.prefit and settings.terms else ""
+    )
     return [
         f"- **What**: CHGNet, trained from {own}; E = {' + '.join(parts)}.",
         f"- **Data**: {', '.join(path.name for path in files)}: {len(targets.training)} structures to train on "
@@ -79,10 +82,10 @@ def _facts(made: Refitted, files: Sequence[Path], n_left_out: int, data_licence:
         f"- **Elements**: {len(targets.symbols)}; structures to train on with each: "
         f"{', '.join(f'{symbol} {counts[symbol]}' for symbol in targets.symbols)}. Others are refused by name.",
         f"- **Gives**: energy, forces, stress{moments}{charges}.",
-        f"- **Training**: {end.epoch} epochs, {end.n_steps} steps of about {settings.batch_atoms} atoms, "
+        f"- **Training**: {first}{end.epoch} epochs, {end.n_steps} steps of about {settings.batch_atoms} atoms, "
         f"{end.seconds / 60:.1f} min; averaged weights of epoch {made.best.epoch}; learning rate "
-        f"{settings.learning_rate:g}, losses of energies, forces, stresses and moments weighted "
-        f"{', '.join(f'{one:g}' for one in settings.loss_weights)}, Huber's with {settings.huber:g}, seed "
+        f"{settings.learning_rate:g}, losses of energies, forces, stresses, moments and atoms "
+        f"weighted {', '.join(f'{one:g}' for one in settings.loss_weights)}, Huber's with {settings.huber:g}, seed "
         f"{settings.seed}{'; frozen: ' + ', '.join(settings.frozen) if settings.frozen else ''}. `{CURVES}` has the "
         "curves.",
         f"- **Licence**: {weights}; data: {data_licence or 'nothing was stated'}.",
