@@ -321,15 +321,28 @@ SULPHATE = {
 }
 
 
-def test_bonds_hold_groups_of_nonmetals_together_and_none_is_between_cations(browser):
-    """A sulphate without its S-O bonds is no picture of one."""
+def drawn(browser, crystal):
+    """Atoms as the viewer is given them."""
     source = "\n".join(
         (resources.files("matsearch.report") / "assets/js" / name).read_text(encoding="utf-8")
         for name in ("elements.js", "viewer.js")
     )
     page = browser.new_page()
-    atoms = page.evaluate(f"crystal => {{ {source}; return atomsOf(crystal, 1); }}", SULPHATE)
+    atoms = page.evaluate(f"crystal => {{ {source}; return atomsOf(crystal, 1); }}", crystal)
     page.close()
+    return atoms
+
+
+def test_an_atom_of_a_corner_is_on_all_corners_from_whichever_side_it_comes(browser):
+    places = {(0, 0, 0): 8, (0.9998, 0.0003, 0.5): 4, (0.9998, -0.0002, 1.0): 8, (0.3, 0.4, 0.5): 1}
+    for place, copies in places.items():
+        crystal = {"lattice": SULPHATE["lattice"], "species": ["Na"], "coords": [place]}
+        assert len(drawn(browser, crystal)) == copies
+
+
+def test_bonds_hold_groups_of_nonmetals_together_and_none_is_between_cations(browser):
+    """A sulphate without its S-O bonds is no picture of one."""
+    atoms = drawn(browser, SULPHATE)
     bonds = {frozenset((atom["site"], atoms[other]["site"])) for atom in atoms for other in atom["bonds"]}
     pairs = [tuple(sorted(SULPHATE["species"][site] for site in one)) for one in bonds]
     assert pairs.count(("O", "S")) == 4

@@ -26,8 +26,9 @@ const place = (lattice, f) => [0, 1, 2].map((k) => f[0] * lattice[0][k] + f[1] *
 function atomsOf(crystal, n) {
   const atoms = [];
   crystal.species.forEach((elem, i) => {
-    const wrapped = crystal.coords[i].map((x) => { const w = x - Math.floor(x + 1e-4); return Math.abs(w) < 1e-4 ? 0 : w; });
-    const images = wrapped.map((w) => Array.from({ length: n + 1 }, (_, k) => w + k).filter((x) => x <= n + 0.01));
+    const wrapped = crystal.coords[i].map((x) => x - Math.floor(x));
+    // On a face is what is near it from either side: relaxed, an atom of a corner may lie at 0.9998.
+    const images = wrapped.map((w) => Array.from({ length: n + 2 }, (_, k) => w + k - 1).filter((x) => x >= -0.01 && x <= n + 0.01));
     for (const a of images[0]) for (const b of images[1]) for (const c of images[2]) {
       const [x, y, z] = place(crystal.lattice, [a, b, c]);
       atoms.push({ elem, x, y, z, bonds: [], bondOrder: [], serial: atoms.length, site: i });
