@@ -121,10 +121,14 @@ def compare(
         say: Is told which campaign begins.
 
     Raises:
-        ConfigError: A preset is unknown, the budget is missing, or the file is wrong.
+        ConfigError: A preset is unknown, an override would make all runs one, the budget is missing, or the file is
+            wrong.
     """
     if unknown := [name for name in presets if name not in PRESETS]:
         raise ConfigError(f"unknown preset {unknown[0]!r}; known presets: {', '.join(PRESETS)}")
+    for override in overrides:
+        if (key := override.partition("=")[0].strip()) in ("preset", "seed"):
+            raise ConfigError(f"--set {key}: each run of a comparison has its own; give --{key}s")
     folders: dict[tuple[str, int], Path] = {}
     campaigns = []
     for preset in presets:

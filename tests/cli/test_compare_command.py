@@ -68,6 +68,8 @@ def test_mistakes_are_one_line(campaign, tmp_path, command):
         (("--presets", "matsearch,nonsense"), "unknown preset 'nonsense'; known presets: matsearch"),
         (("--presets", "matsearch", "--seeds", "a"), "whole numbers"),
         (("--presets", "matsearch", "--seeds", "1,1"), "different numbers"),
+        (("--presets", "matsearch", "--set", "seed=5"), "each run of a comparison has its own; give --seeds"),
+        (("--presets", "matsearch", "--set", "preset=best-of-n"), "give --presets"),
         (("--presets", "matsearch,matsearch"), "different names"),
     ]:
         status, _, err = command("compare", campaign, *arguments, "--run-dir", tmp_path / "runs")
