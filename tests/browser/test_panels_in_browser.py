@@ -160,6 +160,8 @@ def test_the_hull_of_a_ternary_has_its_facets_and_its_candidates_coloured_by_hei
         for number, x, y in zip(trace["customdata"], trace["x"], trace["y"], strict=True)
     }
     assert set(found) == candidates_in("Mg-O-Ti")
+    said = f"{len(ternary.stable_entries)} known phases on the hull, {len(found)} candidates"
+    assert page.inner_text("#hull-note") == said
     for number, at in found.items():
         assert at == pytest.approx(
             place(Composition(" ".join(f"{one}1" for one in CRYSTALS[number][0].split()) + " O4"))
@@ -180,6 +182,23 @@ def test_the_hull_of_a_ternary_has_its_facets_and_its_candidates_coloured_by_hei
 def test_every_system_with_candidates_can_be_chosen(page):
     systems = {one.split(" ")[0] for one in page.locator("#system option").all_inner_texts()}
     assert systems == {"Mg–O", "Li–Mg–O", "Mg–O–Ti", "Li–O–Ti"}
+
+
+def test_views_say_how_many_candidates_they_hold(page, hull_run):
+    views = {
+        "best": "stage = 'scored' AND operator != 'seed'",
+        "new": "stage = 'scored' AND operator != 'seed' AND energy_above_hull BETWEEN -0.1 AND 0.1 "
+        "AND duplicate_of IS NULL AND matched_known IS NULL",
+        "front": "id IN (5, 9)", "rejected": "stage != 'scored'", "seeds": "operator = 'seed'", "all": "1",
+    }  # fmt: skip
+    with RunStore(hull_run, writable=False) as store:
+        counts = {name: store.row(f"SELECT COUNT(*) FROM candidates WHERE {where}")[0] for name, where in views.items()}
+    options = page.locator("#view option").evaluate_all("all => all.map((one) => [one.value, one.textContent])")
+    assert {name: int(re.search(r"\((\d+)\)$", text)[1]) for name, text in options} == counts
+    for name, count in counts.items():
+        page.select_option("#view", name)
+        assert page.inner_text("#shown").startswith(f"{count} of {counts['all']} candidates.")
+        assert len(page.locator("#candidates tbody tr").all()) == count
 
 
 def test_histograms_count_the_crystals_that_are_chosen(page, hull_run):
