@@ -122,7 +122,8 @@ def print_cost(rows: list[LabelledStructure], device: str) -> None:
     from matsearch.potential.threads import one_thread
     from matsearch.training.epochs import known
     from matsearch.training.refit import make_trainee
-    from matsearch.training.targets import make_targets, packs, starting_point
+    from matsearch.training.said import packs
+    from matsearch.training.targets import make_targets, starting_point
     from matsearch.training.trainee import Shown, huber
 
     sizes = [len(row.structure) for row in rows]

@@ -25,7 +25,8 @@ from matsearch.errors import ConfigError, InputError, PotentialError
 from matsearch.potential.threads import n_threads, one_thread
 from matsearch.records import content_hash
 from matsearch.training.refit_settings import RefitSettings
-from matsearch.training.targets import Target, Targets, packs
+from matsearch.training.said import packs
+from matsearch.training.targets import Target, Targets
 from matsearch.training.trainee import Misses, Shown, Trainee, huber
 
 CHECKPOINT, CURVES = "checkpoint.pt", "learning_curves.csv"

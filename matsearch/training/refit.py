@@ -34,20 +34,19 @@ from matsearch.potential.refitted import RefittedPotential, RefittedSettings
 from matsearch.training.data import LabelledData, LabelledStructure, split_by_formula
 from matsearch.training.epochs import CHECKPOINT, Epoch, Training
 from matsearch.training.refit_settings import RefitSettings
+from matsearch.training.said import BATCH_ATOMS, packs
 from matsearch.training.targets import (
-    BATCH_ATOMS,
     COMPOSITION,
     Start,
     Target,
     Targets,
     make_targets,
-    packs,
     starting_point,
     with_composition,
 )
 from matsearch.training.trainee import Trainee
 
-CACHE, PREFIT = "long_range.npz", "prefit"
+CACHE, PREFIT = "long_range", "prefit"
 """What terms and start say of the crystals, beside the potential; the potential after the epochs on atoms."""
 FIRST_CHARGES = 0.1
 """Of the charges that a new model starts with: CHGNet has the bulk's energy already, and at zero there is no slope."""

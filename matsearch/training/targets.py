@@ -13,7 +13,7 @@ energy should be: the start's less that. It needs no label, and tells far more t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
@@ -27,19 +27,16 @@ from torch import Tensor
 from matsearch.errors import InputError, PotentialError
 from matsearch.potential import load_potential
 from matsearch.potential.base import MODEL_FILE
-from matsearch.potential.batch import CrystalBatch
 from matsearch.potential.batched import BatchedPotential
 from matsearch.potential.chgnet import CHECKPOINTS, CHGNet, checkpoint
 from matsearch.potential.refitted import RefittedPotential
 from matsearch.training.data import BadRow, LabelledStructure
 from matsearch.training.referencing import References, composition_counts, refit
-from matsearch.training.shares import mean_shares, shares
+from matsearch.training.said import Said, ask
+from matsearch.training.shares import mean_shares
 
 SCRATCH = "scratch"
 COMPOSITION = "composition_model.fc.weight"
-OF_ATOMS = ("forces", "atoms", "shares", "magmoms")
-BATCH_ATOMS = 160
-"""Atoms that terms and the start are asked about together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +164,7 @@ def make_targets(
         referencing: Whether composition energies are refitted; else they stay the start's.
         by_atoms: Whether atoms are to learn their shares of the terms. Composition energies then leave little of each
             atom's share, else of each crystal's energy.
-        cache: File for what terms and start say, so that an interrupted training need not ask again.
+        cache: Folder for what terms and start say, so that an interrupted training need not ask again.
 
     Raises:
         InputError: No row is left on a side.
@@ -185,7 +182,8 @@ def make_targets(
     seen = {symbol for row in training for symbol in _symbols(row)}
     held_out = _of_elements(held_out, seen, "no structure to train on holds", bad)
     rows = [*training, *held_out]
-    said = _said(rows, start, parts, device, cache)
+    no_constants = dict.fromkeys(start.composition, 0.0)
+    said = ask(rows, with_composition(start.weights, no_constants), parts, device, cache)
     finite = np.isfinite(said.network) & np.isfinite(said.energies)
     why = "; ".join([f"the energy of {start.name} or a term is not finite", *(part.not_finite for part in parts)])
     bad.extend(BadRow(rows[index].source, why) for index in np.flatnonzero(~finite))
@@ -236,112 +234,6 @@ def make_targets(
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Said:
-    """What terms and the start say of crystals.
-
-    Attributes:
-        sizes: [n] atoms.
-        energies: [n] of the terms together in eV.
-        forces: [n_atoms, 3] of these.
-        stresses: [n, 3, 3] of these.
-        network: [n] the start's energy in eV without composition energies.
-        atoms: [n_atoms] the same of each atom.
-        shares: [n_atoms] of the terms' energies in eV.
-        magmoms: [n_atoms] of the start in μB.
-    """
-
-    sizes: np.ndarray
-    energies: np.ndarray
-    forces: np.ndarray
-    stresses: np.ndarray
-    network: np.ndarray
-    atoms: np.ndarray
-    shares: np.ndarray
-    magmoms: np.ndarray
-
-    def take(self, chosen: np.ndarray) -> _Said:
-        """Of some of the crystals, [n] bool."""
-        atoms = np.repeat(chosen, self.sizes)
-        return _Said(
-            **{name: value[atoms] if name in OF_ATOMS else value[chosen] for name, value in vars(self).items()}
-        )
-
-    def slices(self) -> list[slice]:
-        """Which atoms are those of each crystal."""
-        ends = np.cumsum(self.sizes).tolist()
-        return [slice(end - size, end) for end, size in zip(ends, self.sizes.tolist(), strict=True)]
-
-
-def _said(
-    rows: Sequence[LabelledStructure], start: Start, parts: Sequence[BatchedPotential], device: str, cache: Path | None
-) -> _Said:
-    """From the cache, where it is of these crystals, start and terms; else from them."""
-    asked = hashlib.sha256("+".join(["with shares", *(part.name for part in parts)]).encode())
-    for weight in start.weights.values():
-        asked.update(weight.numpy().tobytes())
-    for row in rows:
-        for array in (row.structure.lattice.matrix, row.structure.frac_coords, np.array(row.structure.atomic_numbers)):
-            asked.update(np.ascontiguousarray(array).tobytes())
-    digest = asked.hexdigest()
-    if cache is not None and cache.is_file():
-        with np.load(cache) as file:
-            if str(file["digest"]) == digest:
-                return _Said(**{name: file[name] for name in _Said.__dataclass_fields__})
-    said = _ask(rows, start, parts, device)
-    if cache is not None:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        partial = cache.with_suffix(".partial.npz")
-        np.savez(partial, digest=digest, **vars(said))
-        partial.replace(cache)
-    return said
-
-
-def _ask(rows: Sequence[LabelledStructure], start: Start, parts: Sequence[BatchedPotential], device: str) -> _Said:
-    zeros = dict.fromkeys(start.composition, 0.0)
-    weights = with_composition(start.weights, zeros)
-    network = CHGNet(start.name, "", weights, torch.device(device))
-    sizes = [len(row.structure) for row in rows]
-    names = ("energies", "forces", "stresses", "network", "atoms", "shares", "magmoms")
-    found: dict[str, list[Tensor]] = {name: [] for name in names}
-    for chosen in packs(range(len(rows)), sizes, BATCH_ATOMS):
-        batch = CrystalBatch.from_structures([rows[index].structure for index in chosen], device)
-        with torch.no_grad():
-            output = network.forward(batch)
-        assert output.magmoms is not None and output.atom_energies is not None
-        found["network"].append(output.energies)
-        found["atoms"].append(output.atom_energies)
-        found["magmoms"].append(output.magmoms)
-        zero = torch.zeros_like(batch.positions), torch.zeros_like(batch.cells), torch.zeros_like(output.energies)
-        total = [*zero]
-        of_atoms = torch.zeros_like(output.atom_energies)
-        for part in parts:
-            added = part.evaluate(batch)
-            of_atoms = of_atoms + shares(part, batch, added)
-            total = [a + b for a, b in zip(total, (added.forces, added.stresses, added.energies), strict=True)]
-        for name, value in zip(("forces", "stresses", "energies"), total, strict=True):
-            found[name].append(value)
-        found["shares"].append(of_atoms)
-    arrays = {
-        name: torch.cat(values).double().cpu().numpy() if values else np.zeros(0) for name, values in found.items()
-    }
-    return _Said(sizes=np.array(sizes, dtype=int), **arrays)
-
-
-def packs(order: Iterable[int], sizes: Sequence[int], n_atoms: int) -> Iterator[list[int]]:
-    """Numbers of crystals in the order given, as many together as have so many atoms; one that has more is alone."""
-    pack: list[int] = []
-    total = 0
-    for index in order:
-        if pack and total + sizes[index] > n_atoms:
-            yield pack
-            pack, total = [], 0
-        pack.append(index)
-        total += sizes[index]
-    if pack:
-        yield pack
-
-
 def with_composition(weights: Mapping[str, Tensor], composition: Mapping[str, float]) -> dict[str, Tensor]:
     """Weights with composition energies (in eV/atom by symbol), those of other elements none."""
     table = torch.zeros(weights[COMPOSITION].shape, dtype=torch.float64)
@@ -351,7 +243,7 @@ def with_composition(weights: Mapping[str, Tensor], composition: Mapping[str, fl
 
 
 def _target(
-    row: LabelledStructure, said: _Said, index: int, atoms: slice, energy: float, of_atoms: np.ndarray
+    row: LabelledStructure, said: Said, index: int, atoms: slice, energy: float, of_atoms: np.ndarray
 ) -> Target:
     structure = row.structure
     return Target(
