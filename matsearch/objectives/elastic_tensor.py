@@ -32,8 +32,10 @@ from matsearch.relaxation import relax
 from matsearch.units import EV_PER_A3_IN_GPA
 
 STRAINS = (-0.01, -0.005, 0.005, 0.01)
-"""Of a tensor component; half of Voigt's for shears. Small enough that what is cubic in them changes the tensor by some
-0.1 %, large enough that single precision of the stress does not."""
+"""Of a tensor component; half of Voigt's for shears. Those of the Materials Project and of MatCalc: large enough for
+stresses in single precision. CHGNet's stresses are not linear over them, so that the constants of a crystal depend on the
+axes it is strained along by some 1 to 5 %, more where it is about to give way; in double precision and at +-0.02 % they
+turn with the crystal to 0.06 % or better, and those of soft crystals are up to a fifth larger."""
 FORCE_TOL = 0.01
 """eV/Å; softer modes than that are rare, and a crystal whose atoms are not at rest seems too stiff."""
 MAX_STEPS = 300

@@ -114,3 +114,13 @@ def test_atoms_relax_in_the_strained_cell_and_symmetry_changes_nothing():
     (found,) = elastic_tensors([broken], potential, strains=(-0.005, 0.005), force_tol=5e-4)
     assert found.n_strained == 12
     np.testing.assert_allclose(found.voigt, whole.voigt, atol=0.005 * whole.voigt.max())
+
+
+def test_on_the_network_a_turned_crystal_has_the_turned_tensor_where_strains_are_small():
+    potential = load_potential("chgnet-0.3.0", "cpu").double()
+    cell = Structure.from_spacegroup("F-43m", Lattice.cubic(5.4), ["Zn", "S"], [[0, 0, 0], [0.25, 0.25, 0.25]])
+    (found,) = relax([cell.get_primitive_structure()], potential, 1e-4, 300, optimizer="lbfgs")
+    crystal, turn = found.structure, Rotation.from_euler("xyz", [0.7, -0.4, 1.9]).as_matrix()
+    turned = Structure(Lattice(crystal.lattice.matrix @ turn.T), crystal.species, crystal.frac_coords)
+    one, other = elastic_tensors([crystal, turned], potential, strains=(-2e-4, 2e-4), force_tol=1e-5)
+    np.testing.assert_allclose(other.voigt, rotated(one.voigt, turn), atol=1e-3 * one.voigt.max())
