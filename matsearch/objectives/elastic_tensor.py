@@ -33,9 +33,9 @@ from matsearch.units import EV_PER_A3_IN_GPA
 
 STRAINS = (-0.01, -0.005, 0.005, 0.01)
 """Of a tensor component; half of Voigt's for shears. Those of the Materials Project and of MatCalc: large enough for
-stresses in single precision. CHGNet's stresses are not linear over them, so that the constants of a crystal depend on the
-axes it is strained along by some 1 to 5 %, more where it is about to give way; in double precision and at +-0.02 % they
-turn with the crystal to 0.06 % or better, and those of soft crystals are up to a fifth larger."""
+stresses in single precision. CHGNet's stresses are not linear over them, so that the constants of a crystal depend on
+the axes it is strained along by some 1 to 5 %, more where it is about to give way; in double precision and at +-0.02 %
+they turn with the crystal to 0.06 % or better, and those of soft crystals are up to a fifth larger."""
 FORCE_TOL = 0.01
 """eV/Å; softer modes than that are rare, and a crystal whose atoms are not at rest seems too stiff."""
 MAX_STEPS = 300
