@@ -47,6 +47,8 @@ JUDGES = ("chgnet-r2scan", "sevennet-0")
 SETS = {"MP-20 test": "mp20-test", "MPTS-52 test": "mpts52-test"}
 RATTLE = 0.3
 """Å."""
+LARGEST_FORCE = 15.0
+"""eV/Å; states that have a larger one by the judge are left out: atoms in each other would outweigh all the rest."""
 
 
 def held_out(split: str, potentials: Potentials, n: int, seed: int) -> pd.DataFrame:
@@ -172,7 +174,7 @@ def states(potentials: Potentials, n: int, seed: int) -> None:
     for one in rest:
         strain = (np.exp(rng.uniform(np.log(0.8), np.log(1.2)) / 3) - 1) * np.eye(3)
         far.append(distorted(one, rng.normal(scale=RATTLE, size=(len(one), 3)), strain))
-    of_judges = {name: _above_rest(judge, rest, far) for name, judge in judges.items()}
+    of_judges = {name: _above_rest(judge, rest, far, LARGEST_FORCE) for name, judge in judges.items()}
     of_potentials = {name: _above_rest(one, rest, far) for name, one in potentials.items()}
     for judge, (forces, energies) in of_judges.items():
         print(f"\n{len(far)} states rattled by {RATTLE} Å, volumes 0.8 to 1.2, against {judge}")
@@ -189,12 +191,14 @@ def states(potentials: Potentials, n: int, seed: int) -> None:
 
 
 def _above_rest(
-    potential: Potential, rest: Sequence[Structure], far: Sequence[Structure]
+    potential: Potential, rest: Sequence[Structure], far: Sequence[Structure], largest_force: float = np.inf
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """Forces, and eV/atom above the crystal at rest; NaN where either lies outside the domain."""
+    """Forces, and eV/atom above the crystal at rest; NaN where either lies outside the domain, or forces are larger."""
     still, found = potential.predict(rest), potential.predict(far)
     energies = [
-        np.nan if one.out_of_domain or other.out_of_domain else (one.energy - other.energy) / len(structure)
+        np.nan
+        if one.out_of_domain or other.out_of_domain or np.abs(one.forces).max() > largest_force
+        else (one.energy - other.energy) / len(structure)
         for one, other, structure in zip(found, still, far, strict=True)
     ]
     return [one.forces for one in found], np.array(energies)
