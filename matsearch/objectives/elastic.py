@@ -1,19 +1,21 @@
 """Bulk modulus from an equation of state.
 
-Each crystal is strained to several volumes, its atoms and the shape of its cell are relaxed at each, and the
-third-order Birch-Murnaghan equation is fitted to the energies.
+Each crystal is brought to rest and strained to several volumes, its atoms and the shape of its cell are relaxed at
+each, and the third-order Birch-Murnaghan equation is fitted to the energies.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pymatgen.core import Lattice, Structure
 
 from matsearch.objectives.base import Cost, Objective, ObjectiveContext
+from matsearch.objectives.rest import KeptAtRest
+from matsearch.potential import Potential
 from matsearch.records import Direction, Rejection, Relaxed, Stage
 from matsearch.relaxation import relax
 from matsearch.units import EV_PER_A3_IN_GPA
@@ -56,19 +58,27 @@ class BulkModulus(Objective):
     needs = ("potential",)
 
     def __init__(self, context: ObjectiveContext) -> None:
-        self._potential = context.potential
+        self._context = replace(context, pressure_gpa=0.0)
 
     def __call__(self, relaxed: Sequence[Relaxed]) -> list[float | Rejection]:
         """Bulk modulus of each crystal.
 
-        Reasons of rejection: `eos_relaxation_failed`, `eos_unconverged` (at one of the volumes), and those of
-        `fit_equation_of_state`.
+        Reasons of rejection: `not_at_rest`, `eos_relaxation_failed`, `eos_unconverged` (at one of the volumes), and
+        those of `fit_equation_of_state`.
         """
-        strained = [scaled(one.structure, 1.0 + strain) for one in relaxed for strain in LINEAR_STRAINS]
-        # All volumes of all crystals in one list, so that a batched relaxation can take them together.
-        results = relax(strained, self._potential, FORCE_TOL, MAX_STEPS, cell="fixed_volume")
-        n = len(LINEAR_STRAINS)
-        return [_bulk_modulus(results[start : start + n]) for start in range(0, len(results), n)]
+        return _KEPT.of(relaxed, self._context)
+
+
+def bulk_moduli(crystals: Sequence[Structure], potential: Potential) -> list[float | Rejection]:
+    """Bulk modulus of each crystal in GPa, in order; for reasons of rejection see `BulkModulus`."""
+    strained = [scaled(one, 1.0 + strain) for one in crystals for strain in LINEAR_STRAINS]
+    # All volumes of all crystals in one list, so that a batched relaxation can take them together.
+    results = relax(strained, potential, FORCE_TOL, MAX_STEPS, cell="fixed_volume", optimizer="lbfgs")
+    n = len(LINEAR_STRAINS)
+    return [_bulk_modulus(results[start : start + n]) for start in range(0, len(results), n)]
+
+
+_KEPT: KeptAtRest[float] = KeptAtRest(bulk_moduli)
 
 
 def fit_equation_of_state(volumes: Sequence[float], energies: Sequence[float]) -> EquationOfState | Rejection:

@@ -74,8 +74,11 @@ def test_fit_agrees_with_that_of_ase():
 
 
 @pytest.mark.parametrize("volume", [14.0, 18.5])
-def test_minimum_outside_the_volumes_is_refused(volume):
-    assert bulk_modulus(Sponge(), [aluminium(volume)])[0].reason == "eos_minimum_outside"
+def test_minimum_outside_the_volumes_is_refused_and_a_crystal_is_first_brought_to_its_own(volume):
+    volumes = volume * (1 + np.array(LINEAR_STRAINS)) ** 3
+    fit = fit_equation_of_state(volumes, [birch_murnaghan(one, *Sponge().law)[0] for one in volumes])
+    assert fit.reason == "eos_minimum_outside"
+    assert bulk_modulus(Sponge(), [aluminium(volume)])[0] == pytest.approx(100, rel=1e-6)
 
 
 def test_a_maximum_is_no_minimum():
@@ -104,7 +107,7 @@ def test_a_volume_that_does_not_relax_refuses_the_crystal_and_no_other(monkeypat
         def predict(self, structures):
             predictions = super().predict(structures)
             for one, structure in zip(predictions, structures, strict=True):
-                if structure[0].specie.symbol == "Mg":
+                if structure[0].specie.symbol == "Mg" and abs(structure.volume - 32) > 1:
                     one.forces[0] = [0.2, 0, 0]  # a force that never ends
             return predictions
 
