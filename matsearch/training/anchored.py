@@ -133,3 +133,34 @@ def raised(
     units = len(structure) / len(row.structure)
     energy = units * row.energy + scale * (found.energy - units * rest.energy)
     return LabelledStructure(structure, energy, scale * found.forces, scale * found.stress, source=row.source)
+
+
+def stiffened(
+    labels: Sequence[LabelledStructure], rows: Sequence[LabelledStructure], teacher: Potential, scale: float
+) -> list[LabelledStructure]:
+    """Labels with more energy of strain, where moduli say how much too soft a teacher is and its forces are right.
+
+    To each is added (c - 1) times what the teacher makes of the strain alone, of the crystal at rest with its atoms
+    carried along; that depends on the cell only, so that forces stay.
+
+    Args:
+        labels: Of strained crystals, their atoms moved or not.
+        rows: The crystal at rest of each.
+        teacher: Knows their elements.
+        scale: c, of moduli.
+    """
+    strained = [
+        Structure(label.structure.lattice, row.structure.species, row.structure.frac_coords)
+        for label, row in zip(labels, rows, strict=True)
+    ]
+    before = teacher.predict([row.structure for row in rows])
+    found = []
+    for label, row, structure, still, after in zip(
+        labels, rows, strained, before, teacher.predict(strained), strict=True
+    ):
+        deformation = np.linalg.solve(row.structure.lattice.matrix, structure.lattice.matrix)
+        none = np.zeros((len(structure), 3))
+        added = anchored(row, structure, none, deformation - np.eye(3), still, after, scale - 1)
+        stress = added.stress if label.stress is None or added.stress is None else label.stress + added.stress
+        found.append(replace(label, energy=label.energy + added.energy - row.energy, stress=stress))
+    return found

@@ -5,7 +5,7 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from matsearch.potential import load_potential
-from matsearch.training.anchored import anchored, around, at_rest, distorted, distortion, raised
+from matsearch.training.anchored import anchored, around, at_rest, distorted, distortion, raised, stiffened
 
 STEP = 1e-4
 
@@ -21,10 +21,11 @@ def teacher():
     return load_potential("chgnet-0.3.0", "cpu").double()
 
 
-def label(row, teacher, moves, strain):
+def label(row, teacher, moves, strain, stiff=1.0):
     structure = distorted(row.structure, moves, strain)
     before, after = teacher.predict([row.structure, structure])
-    return anchored(row, structure, moves, strain, before, after, 1.3)
+    found = anchored(row, structure, moves, strain, before, after, 1.3)
+    return found if stiff == 1 else stiffened([found], [row], teacher, stiff)[0]
 
 
 def test_the_crystal_of_the_reference_is_at_rest_at_its_energy(row, teacher):
@@ -58,6 +59,21 @@ def test_forces_and_stress_are_slopes_of_the_energy(row, teacher):
         )
         other = (above.energy - below.energy) / (2 * STEP) / found.structure.volume
         assert found.stress[a, b] == pytest.approx((slope + other) / 2, abs=1e-6)
+
+
+def test_more_energy_of_strain_leaves_forces_and_has_its_slope_in_the_stress(row, teacher):
+    moves, strain = distortion(2, np.random.default_rng(3))
+    deformation = np.eye(3) + strain
+    plain, found = (label(row, teacher, moves, strain, stiff) for stiff in (1.0, 1.4))
+    assert np.array_equal(found.forces, plain.forces) and found.energy > plain.energy
+    still = label(row, teacher, moves, np.zeros((3, 3)), 1.4)
+    assert still.energy == pytest.approx(label(row, teacher, moves, np.zeros((3, 3))).energy, abs=1e-9)
+    more = np.eye(3) * STEP
+    above, below = (
+        label(row, teacher, moves, deformation @ (np.eye(3) + sign * more) - np.eye(3), 1.4).energy for sign in (1, -1)
+    )
+    slope = (above - below) / (2 * STEP) / found.structure.volume
+    assert np.trace(found.stress) == pytest.approx(slope, abs=1e-6)
 
 
 def test_of_each_crystal_as_many_as_asked_for_and_none_outside_the_teachers_domain(row, teacher):
