@@ -168,12 +168,18 @@ def make_targets(
 
     Raises:
         InputError: No row is left on a side.
-        PotentialError: A term is not known, or the start was trained beside other terms.
+        PotentialError: A term is not known, or the start was trained beside other terms, or beside these and atoms
+            are to learn their shares.
     """
     if start.terms and set(start.terms) != set(terms):
         raise PotentialError(
             f"{start.name} was trained beside {' and '.join(start.terms)}; train it beside the same, or start from a "
             "network that was trained beside nothing, such as chgnet-0.3.0"
+        )
+    if start.terms and by_atoms:
+        raise PotentialError(
+            f"{start.name} was trained beside {' and '.join(start.terms)} already: its atoms know their shares; "
+            "leave the epochs on atoms (--prefit) out, or start from chgnet-0.3.0"
         )
     parts = [_term(one, device) for one in terms]
     bad: list[BadRow] = []

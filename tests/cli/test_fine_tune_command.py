@@ -72,6 +72,9 @@ def test_atoms_learn_without_forces_and_that_is_a_start(command, labels, tmp_pat
     status, said, err = command(*given, "--from", tmp_path / "start", "--epochs", 1, "--out", tmp_path / "model")
     assert status == 0, err
     assert "epoch 1 of 1" in said and load_potential(str(tmp_path / "model"), "cpu").has_charges
+    again = (*given, "--from", tmp_path / "start", "--prefit", 2, "--prefit-only", "--out", tmp_path / "again")
+    status, _, err = command(*again)
+    assert status == 2 and "already" in err and len(err.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
