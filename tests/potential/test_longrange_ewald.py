@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torchpme
 from pymatgen.analysis.ewald import EwaldSummation
 from pymatgen.core import Lattice, Structure
 
@@ -119,7 +120,6 @@ def test_random_cells_agree_with_another_ewald_sum(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_random_cells_agree_with_torch_pme(seed: int) -> None:
-    torchpme = pytest.importorskip("torchpme")
     structure, charges = random_cell(seed)
     batch = CrystalBatch.from_structures([structure])
     pairs = batch.pairs(9.0)
