@@ -1,6 +1,6 @@
 """Labels to train matsearch-lr and its twin on: energies of the Materials Project, slopes of a teacher about them.
 
-    python benchmarks/longrange_labels.py --out labels [--structures 12000] [--stiffness 1.11]
+    python benchmarks/longrange_labels.py --out labels [--structures 7750] [--stiffness 1.11]
 
 Reads `data/mp20_mpts52.parquet` and `data/mp_structures.parquet` of the folder named in MATSEARCH_SHARED. Crystals are
 those of MP-20's training split that are in no split of MPTS-52, of up to --most-atoms atoms, at their formation energy
@@ -13,25 +13,24 @@ r2SCAN (`benchmarks/pbe_cells.py` tells which, and how surely):
 About each crystal at rest come --each distorted ones; about every third one at another volume (0.7 to 1.25), every
 sixth a slab, every tenth a torn cluster. What strain costs is taken times --stiffness: by --softening CHGNet's bulk
 moduli are 0.90 of DFT's (slope; 0.87 in the median), while its forces are as large as SevenNet-0's and larger than
-CHGNet-r2SCAN's (`longrange_potential.py --only states`), so that these stay. What is held out, to
-look at while training, is made likewise of the validation split's crystals in PBE's cells.
+CHGNet-r2SCAN's (`longrange_potential.py --only states`), so that these stay. Across the vacuum of slabs and clusters
+the teacher sees nothing: they get what PQEq makes of it (`pqeq-far`, less that of the crystal at rest). What is held
+out, to look at while training, is made likewise of the validation split's crystals in PBE's cells.
 
-With --crystals, first `crystals-0000.parquet`, ...: crystals of the Materials Project that are in no held-out split,
-half of them distorted, with the teacher's energies; from these atoms learn their share of PQEq, for which no reference
-is needed (`--prefit-only`).
-
-Writes `train-0000.parquet`, ... of --chunk crystals each, and `held_out.parquet`; what is there already stays, so that
-the same command goes on where it stopped, and a larger --structures adds to a set.
+Writes, of --chunk crystals each, `pbe-0000.parquet`, ... (those in PBE's cells) and `train-0000.parquet`, ... (the
+others), `elements.parquet` (the lowest phase of each element, from which all energies of formation count) and
+`held_out.parquet`; what is there already stays, so that the same command goes on where it stopped, and a larger
+--structures adds to a set. A file that is named twice counts twice: elements and PBE's cells are few.
 
     python benchmarks/longrange_labels.py --softening 60     # prints K of that many training binaries against DFT
 
-    matsearch potential fine-tune labels/crystals-*.parquet --held-out-data labels/held_out.parquet \\
-        --energy-scale mp2020 --long-range pqeq --prefit 20 --prefit-only --out start
-    matsearch potential fine-tune labels/train-*.parquet --held-out-data labels/held_out.parquet --from start \\
+    matsearch potential fine-tune labels/train-*.parquet labels/{pbe,pbe,pbe}-*.parquet \\
+        labels/{elements,elements,elements,elements,elements,elements}.parquet \\
+        --held-out-data labels/held_out.parquet --epochs 5 --learning-rate 5e-4 --batch-atoms 100 \\
         --energy-scale mp2020 --long-range pqeq --out matsearch-lr \\
         --data-licence "Materials Project, CC-BY 4.0; CHGNet (modified BSD)"
 
-and the last with `--from chgnet-0.3.0 --long-range none` for the control.
+and that with `--long-range none` for the control.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ from __future__ import annotations
 import argparse
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,21 +60,24 @@ FORCE_TOL = 0.05
 MOST_STEPS = 60
 LARGEST_FORCE = 15.0
 """eV/Å; a distorted crystal with a larger one is left out."""
-STRUCTURE = ["n_atoms", "lattice", "species", "frac_coords"]
-CRYSTALS = 2000
-"""Of a file without a reference."""
 SOONER = 4.0
 """How much sooner."""
-STRAINED = (", distorted", ", volume")
+RELAXED = ", relaxed by the teacher"
+STRAINED, CUT = (", distorted", ", volume"), (", slab", ", fragments")
 EVERY = {"volume": 3, "slab": 6, "fragments": 10}
 
 
-def elements(teacher: str) -> dict[str, float]:
-    """eV/atom of the lowest phase of each element on the teacher's hull."""
+def elements(teacher: str) -> dict[str, LabelledStructure]:
+    """By symbol the lowest phase of each element on the teacher's hull, of any size, at its energy there."""
     reference = load_reference(teacher)
     phases = reference.phases
     symbols = phases.formula.str.extract(r"^([A-Z][a-z]?)\d*$")[0]  # O2 is oxygen
-    return phases.energy_per_atom.groupby(symbols).min().to_dict()
+    lowest = phases.loc[phases.energy_per_atom.groupby(symbols).idxmin()]
+    found = {}
+    for symbol, phase, energy in zip(symbols.loc[lowest.index], lowest["id"], lowest.energy_per_atom, strict=True):
+        structure = reference.structure(phase)
+        found[symbol] = at_rest(structure, len(structure) * float(energy), phase)
+    return found
 
 
 def crystals(table: pd.DataFrame, energies: dict[str, float]) -> list[LabelledStructure]:
@@ -109,7 +111,7 @@ def labels_at_teachers_rest(
         [row.structure for row in rows], teacher, force_tol=FORCE_TOL, max_steps=MOST_STEPS, optimizer="lbfgs"
     )
     still = [
-        at_rest(one.structure, row.energy, f"{row.source}, relaxed by the teacher")
+        at_rest(one.structure, row.energy, row.source + RELAXED)
         for row, one in zip(rows, relaxed, strict=True)
         if isinstance(one, Relaxed) and one.converged
     ]
@@ -152,38 +154,42 @@ def _raised(
 
 
 def mended(made: Sequence[LabelledStructure], teacher: Potential, stiffness: float) -> list[LabelledStructure]:
-    """Labels, those of strained crystals stiffer."""
+    """Labels, those of strained crystals stiffer, those of cut ones with what the teacher does not see."""
     rest = {row.source: row for row in made}
-    strained = [row for row in made if row.source.endswith(STRAINED)]
-    stiffer = stiffened(strained, [rest[row.source.rpartition(", ")[0]] for row in strained], teacher, stiffness)
-    return [row for row in made if not row.source.endswith(STRAINED)] + stiffer
+    whole: list[LabelledStructure] = []
+    strained: list[LabelledStructure] = []
+    cut: list[LabelledStructure] = []
+    for row in made:
+        (strained if row.source.endswith(STRAINED) else cut if row.source.endswith(CUT) else whole).append(row)
+    stiffer = stiffened(strained, [rest[_of_rest(row)] for row in strained], teacher, stiffness)
+    return whole + with_far(cut, rest, teacher.device) + stiffer
 
 
-def write_crystals(asked: argparse.Namespace, teacher: Potential, known: frozenset[str]) -> None:
-    """Crystals without a reference."""
-    data = Path(os.environ["MATSEARCH_SHARED"]) / "data"
-    sets = pd.read_parquet(data / "mp20_mpts52.parquet", columns=["material_id", "split"])
-    kept_back = sets[sets.split.map(lambda tags: any("val" in tag or "test" in tag for tag in tags))].material_id
-    table = pd.read_parquet(data / "mp_structures.parquet", columns=["material_id", *STRUCTURE])
-    table = table[~table.material_id.isin(kept_back) & (table.n_atoms <= asked.most_atoms)]
-    table = table[table.species.map(lambda one: set(one) <= known)]
-    table = table.sort_values("material_id").sample(min(asked.crystals, len(table)), random_state=asked.seed)
-    for number, start in enumerate(range(0, len(table), CRYSTALS)):
-        path = asked.out / f"crystals-{number:04d}.parquet"
-        if path.exists():
-            continue
-        rng = np.random.default_rng([asked.seed, 1, number])
-        rows = [at_rest(one, 0.0, name) for name, one in structures(table.iloc[start : start + CRYSTALS])]
-        made = [
-            distorted(row.structure, *distortion(len(row.structure), rng)) if place % 2 else row.structure
-            for place, row in enumerate(rows)
-        ]
-        found = [
-            LabelledStructure(one, energy, source=row.source)
-            for row, one, energy in zip(rows, made, teacher.energies(made), strict=True)
-            if isinstance(energy, float)
-        ]
-        _write(found, path)
+def with_far(
+    cut: Sequence[LabelledStructure], rest: Mapping[str, LabelledStructure], device: str
+) -> list[LabelledStructure]:
+    """Labels of slabs and clusters with PQEq beyond near neighbours, over that of the crystal at rest.
+
+    A cluster is of no whole formula units: as for the teacher, its zero is the potential's own.
+    """
+    term = load_potential("pqeq-far", device)
+    found = []
+    for row in cut:
+        (added,) = term.predict([row.structure])
+        energy = added.energy
+        if row.source.endswith(", slab"):
+            crystal = rest[_of_rest(row)].structure
+            energy -= len(row.structure) / len(crystal) * term.predict([crystal])[0].energy
+        if np.isfinite(energy) and row.forces is not None and row.stress is not None:
+            mended_row = replace(
+                row, energy=row.energy + energy, forces=row.forces + added.forces, stress=row.stress + added.stress
+            )
+            found.append(mended_row)
+    return found
+
+
+def _of_rest(row: LabelledStructure) -> str:
+    return row.source.rpartition(", ")[0]
 
 
 def _write(rows: Sequence[LabelledStructure], path: Path) -> None:
@@ -220,9 +226,8 @@ def main() -> None:
     """Write the files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--structures", type=int, default=12_000)
+    parser.add_argument("--structures", type=int, default=7_750)
     parser.add_argument("--held-out", type=int, default=250)
-    parser.add_argument("--crystals", type=int, default=0)
     parser.add_argument("--most-atoms", type=int, default=12)
     parser.add_argument("--each", type=int, default=1)
     parser.add_argument("--stiffness", type=float, default=1.11)
@@ -234,14 +239,15 @@ def main() -> None:
     asked = parser.parse_args()
     warnings.filterwarnings("ignore")
     training, looked_at = tables()
-    teacher, energies = load_potential(asked.teacher, asked.device), elements(asked.teacher)
+    teacher = load_potential(asked.teacher, asked.device)
+    lowest = {symbol: row for symbol, row in elements(asked.teacher).items() if symbol in teacher.elements}
+    energies = {symbol: row.energy / len(row.structure) for symbol, row in lowest.items()}
     if asked.softening:
         softness(asked.softening, training, teacher)
     if asked.out is None:
         return
     training["of_pbe"] = probabilities(training, fitted(looked_at)) > LEAST
     looked_at["of_pbe"] = is_pbe(looked_at)
-    energies = {symbol: energy for symbol, energy in energies.items() if symbol in teacher.elements}
     looked_at = chosen_rows(looked_at[looked_at.of_pbe], energies, asked.most_atoms, asked.seed)[: asked.held_out]
     formulas = set(looked_at.formula)
     training = training[~training.formula.isin(formulas)]
@@ -249,12 +255,13 @@ def main() -> None:
     n_of_pbe = training.of_pbe.sum()
     print(f"{len(training)} crystals to train on, {n_of_pbe} with PBE's cell; {len(looked_at)} held out", flush=True)
     asked.out.mkdir(parents=True, exist_ok=True)
-    write_crystals(asked, teacher, frozenset(energies))
-    starts = range(0, len(training), asked.chunk)
-    chunks = {asked.out / "held_out.parquet": looked_at}
-    for number, start in enumerate(starts):
-        chunks[asked.out / f"train-{number:04d}.parquet"] = training.iloc[start : start + asked.chunk]
-    for number, (path, table) in enumerate(chunks.items()):
+    path = asked.out / "elements.parquet"
+    if not path.exists():
+        made = labels_at_teachers_rest([*lowest.values()], teacher, np.random.default_rng([asked.seed, 1]), 2)
+        _write(mended(made, teacher, asked.stiffness), path)
+    parts = [looked_at, *(training.iloc[start : start + asked.chunk] for start in range(0, len(training), asked.chunk))]
+    for number, table in enumerate(parts):
+        path = asked.out / (f"train-{number - 1:04d}.parquet" if number else "held_out.parquet")
         if path.exists():
             continue
         # Each file is what it is however many are made, and however often that is interrupted.
@@ -263,7 +270,12 @@ def main() -> None:
         for part, label in ((table[table.of_pbe], labels), (table[~table.of_pbe], labels_at_teachers_rest)):
             if len(part):
                 made += label(crystals(part, energies), teacher, rng, asked.each)
-        _write(mended(made, teacher, asked.stiffness), path)
+        found = mended(made, teacher, asked.stiffness)
+        if number:
+            of_pbe = [row for row in found if RELAXED not in row.source]
+            _write(of_pbe, path.with_name(path.name.replace("train", "pbe")))
+            found = [row for row in found if RELAXED in row.source]
+        _write(found, path)
 
 
 if __name__ == "__main__":

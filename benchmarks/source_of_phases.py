@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from matsearch.potential import load_potential
 from matsearch.records import Rejection
 from matsearch.reference import load_reference
-from matsearch.reference.sources import phase_structure
+from matsearch.reference.phase_source import phase_structure
 
 MAX_ATOMS = 120
 HIGH, LOW = 0.1, 0.1  # eV/atom above the hull: as listed, with an axis reversed

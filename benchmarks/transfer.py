@@ -135,7 +135,7 @@ def print_cost(rows: list[LabelledStructure], device: str) -> None:
     shown = Shown.of(targets.training, where)
 
     def training() -> None:
-        huber(trainee.misses(shown), (3.0, 1.0, 0.1, 0.1, 0.0), 0.1, known(targets.training)).backward()
+        huber(trainee.misses(shown), (3.0, 1.0, 0.1, 0.1), 0.1, known(targets.training)).backward()
 
     def forces() -> None:
         trainee.misses(shown, training=False)

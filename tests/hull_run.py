@@ -16,7 +16,7 @@ from pymatgen.core import Composition, Lattice, Structure
 from matsearch.config import resolve_config
 from matsearch.crystal.identity import structure_hash
 from matsearch.crystal.text import to_json
-from matsearch.potential.base import load_potential
+from matsearch.potential.names import load_potential
 from matsearch.reference import load_reference
 from matsearch.store import RunStore
 

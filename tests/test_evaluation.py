@@ -4,7 +4,7 @@ from pymatgen.core import Lattice, Structure
 
 import matsearch as ms
 from matsearch.errors import ConfigError, PotentialError
-from matsearch.objectives.base import _REGISTERED
+from matsearch.objectives.catalogue import _REGISTERED
 from matsearch.objectives.simple import density
 
 

@@ -17,10 +17,12 @@ from matsearch.campaign.single_points import SinglePoints
 from matsearch.config import CampaignConfig, composition_elements
 from matsearch.errors import ConfigError, MissingReferenceError
 from matsearch.llm.base import Backend, load_backend
-from matsearch.objectives.base import Objective, ObjectiveContext, find_objective, load_objective
+from matsearch.objectives.base import Objective, ObjectiveContext
 from matsearch.objectives.cascade import by_cost
-from matsearch.potential.base import Potential, load_potential
+from matsearch.objectives.catalogue import find_objective, load_objective
+from matsearch.potential.base import Potential
 from matsearch.potential.batched import BatchedPotential
+from matsearch.potential.names import load_potential
 from matsearch.propose.operators import OPERATORS, load_operator, source_hash
 from matsearch.propose.operators.backend import OperatorsBackend
 from matsearch.propose.proposer import Proposer

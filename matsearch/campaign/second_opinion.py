@@ -8,7 +8,8 @@ from pathlib import Path
 from matsearch.errors import ConfigError
 from matsearch.metrics.discovery import METASTABLE, QUARANTINE, SECOND_OPINION
 from matsearch.objectives.base import Objective
-from matsearch.potential.base import Potential, load_potential
+from matsearch.potential.base import Potential
+from matsearch.potential.names import load_potential
 from matsearch.records import Direction, Rejection, Relaxed, Stage
 from matsearch.reference.energies import energies_path
 from matsearch.reference.known import Reference, load_reference

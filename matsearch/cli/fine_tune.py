@@ -20,7 +20,10 @@ def fine_tune(
         str, typer.Option("--from", help="chgnet-0.3.0, chgnet-r2scan, scratch, or a folder that this command wrote.")
     ] = "chgnet-0.3.0",
     long_range: Annotated[
-        str, typer.Option("--long-range", help="What is added to the network: pqeq, latent (charges) or none.")
+        str,
+        typer.Option(
+            "--long-range", help="What is added: pqeq (PQEq beyond near neighbours), latent (charges) or none."
+        ),
     ] = "none",
     dispersion: Annotated[
         str | None, typer.Option("--dispersion", help="A D3 term added as well, such as 'd3(pbe,bj)'.")
@@ -32,16 +35,6 @@ def fine_tune(
             help="What the energies mean: mp2020, pbe-raw, r2scan, ...; else a name of the data's own.",
         ),
     ] = None,
-    prefit: Annotated[
-        int,
-        typer.Option(
-            "--prefit",
-            help="Epochs before, on energies alone, in which atoms learn what PQEq makes of them; 20 is good.",
-        ),
-    ] = 0,
-    prefit_only: Annotated[
-        bool, typer.Option("--prefit-only", help="End there: a start for --from, of crystals whose energies suffice.")
-    ] = False,
     epochs: Annotated[int, typer.Option("--epochs", help="How often each structure is shown at most.")] = 50,
     patience: Annotated[int, typer.Option("--patience", help="Epochs without a gain after which training ends.")] = 10,
     learning_rate: Annotated[
@@ -75,7 +68,6 @@ def fine_tune(
     What comes of it loads by the folder's path wherever a potential is named. A training that was stopped goes on when
     the same command is given again.
     """
-    from matsearch.errors import ConfigError
     from matsearch.training.card import CARD, LEFT_OUT, write_card
     from matsearch.training.data import LabelFormat, read_labelled
     from matsearch.training.epochs import in_words
@@ -99,7 +91,6 @@ def fine_tune(
         energy_scale=energy_scale or f"labels of {'+'.join(path.stem for path in data)}",
         referencing=referencing,
         held_out=held_out,
-        prefit=prefit,
         epochs=epochs,
         patience=patience,
         batch_atoms=batch_atoms,
@@ -107,10 +98,6 @@ def fine_tune(
         frozen=tuple(freeze or ()),
         seed=seed,
     )
-    if prefit_only:
-        if not (settings.prefit and settings.terms):
-            raise ConfigError("--prefit-only needs --prefit EPOCHS, and --long-range pqeq to learn shares of")
-        settings = settings.of_prefit
     read = read_labelled(data, form)
     looked_at = read_labelled(held_out_data, form) if held_out_data else None
     typer.echo(f"{len(read.rows)} labelled structures, {len(read.bad)} rows that cannot be used")

@@ -40,6 +40,7 @@ NEEDS = {
     "pqeq": _PQEQ,
     "pqeq-generic": _PQEQ,
     "pqeq-refitted": _PQEQ,
+    "pqeq-far": Needs("matsearch", "", True, 'PQEq beyond near neighbours; adds to others: "chgnet-0.3.0+pqeq-far"'),
     "pqeq-taper": _PQEQ,
     "pqeq-published": _PQEQ,
     "sevennet-0": Needs("sevenn", "pip install 'matsearch[sevennet]'", False, "weights in the sevenn package"),
@@ -52,7 +53,7 @@ NEEDS = {
 def list_potentials() -> None:
     """The names that a potential goes by, what each needs, and whether a hull of known phases comes with it."""
     from matsearch.plugins import entry_point_names
-    from matsearch.potential.base import FROM_FILE, MODEL_FILE, POTENTIALS, WITH_OPTIONS
+    from matsearch.potential.names import FROM_FILE, MODEL_FILE, POTENTIALS, WITH_OPTIONS
     from matsearch.reference.energies import potentials_in
     from matsearch.reference.known import shipped_folder
 

@@ -9,7 +9,7 @@ from typing import Any
 from matsearch.config.settings import CampaignConfig
 from matsearch.errors import ConfigError
 from matsearch.llm.base import find_backend
-from matsearch.potential.base import from_folder
+from matsearch.potential.names import from_folder
 
 
 def with_absolute_paths(config: CampaignConfig, folder: Path) -> CampaignConfig:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from matsearch.errors import ConfigError
-from matsearch.objectives.base import Objective, ObjectiveContext, evaluate_objective, load_objective
+from matsearch.objectives import Objective, ObjectiveContext, evaluate_objective, load_objective
 from matsearch.potential import Potential, load_potential
 from matsearch.records import Rejection, Relaxed, Score
 from matsearch.relaxation import relax

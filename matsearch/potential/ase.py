@@ -11,7 +11,8 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from pymatgen.core import Structure
 
 from matsearch.errors import PotentialError
-from matsearch.potential.base import Potential, load_potential
+from matsearch.potential.base import Potential
+from matsearch.potential.names import load_potential
 
 
 class PotentialCalculator(Calculator):

@@ -24,9 +24,10 @@ from pydantic import BaseModel, FiniteFloat, PositiveFloat, ValidationError
 from torch import Tensor
 
 from matsearch.errors import MatsearchError, PotentialError
-from matsearch.potential.base import MODEL_FILE, Potential, load_potential
+from matsearch.potential.base import Potential
 from matsearch.potential.batch import CrystalBatch, Output
 from matsearch.potential.batched import BatchedPotential
+from matsearch.potential.names import MODEL_FILE, load_potential
 from matsearch.records import content_hash
 
 
@@ -88,7 +89,7 @@ class CorrectedPotential(BatchedPotential):
         self.device = base.device
         self.energy_references = {symbol: float(new[symbol]) for symbol in sorted(self.elements)}
         self.not_finite = base.not_finite
-        self.fitted_beside = base.fitted_beside
+        self.fitted_beside, self.holds = base.fitted_beside, base.holds
         self.batch_atoms = base.batch_atoms
         self._own = _table(own, self.elements, self.device)
         self._new = _table(new, self.elements, self.device)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from matsearch.errors import PotentialError
 from matsearch.plugins import import_path
+from matsearch.potential.names import MODEL_FILE
 
 if TYPE_CHECKING:
     from matsearch.potential.base import Potential
@@ -25,8 +26,6 @@ def load(folder: str, device: str = "auto") -> Potential:
     Raises:
         PotentialError: A file is missing or does not say what it should.
     """
-    from matsearch.potential.base import MODEL_FILE
-
     path = Path(folder).expanduser() / MODEL_FILE
     try:
         settings = json.loads(path.read_text("utf-8"))

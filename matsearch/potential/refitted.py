@@ -1,6 +1,6 @@
 """CHGNet with weights of its own, and the long-range terms that they were trained beside.
 
-    E = network and its composition energies + PQEq and (or) D3, as the settings list them
+    E = network and its composition energies + PQEq beyond near neighbours and (or) D3, as the settings list them
 
 The network was fitted to what the terms leave of the labels (`matsearch.training.refit`), so that nothing counts twice,
 which is why the two are one potential: a folder, `model.json` and `weights.safetensors`, by its path. Where PQEq is
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -19,12 +20,12 @@ from pydantic import BaseModel, FiniteFloat, ValidationError
 from torch import Tensor
 
 from matsearch.errors import MatsearchError, PotentialError
-from matsearch.potential.base import MODEL_FILE, load_potential
 from matsearch.potential.batch import CrystalBatch, Output
 from matsearch.potential.batched import BatchedPotential
 from matsearch.potential.chgnet import CHGNet
 from matsearch.potential.device import torch_device
 from matsearch.potential.longrange.conditions import ChargedPotential, Conditions
+from matsearch.potential.names import MODEL_FILE, load_potential
 
 if TYPE_CHECKING:
     from matsearch.potential.response import Response
@@ -82,6 +83,7 @@ class RefittedPotential(ChargedPotential):
         self._weights = dict(weights)
         self.network = CHGNet(name, settings.energy_scale, self._weights, device, dtype)
         self.terms = tuple(_term(one, self.device) for one in settings.terms)
+        self.holds = frozenset(settings.terms)
         self.elements = frozenset(settings.elements)
         known = frozenset.intersection(
             self.network.elements, settings.energy_references.keys(), *(term.elements for term in self.terms)
@@ -154,8 +156,14 @@ class RefittedPotential(ChargedPotential):
         return dict(self._weights)
 
 
-def load(folder: str, device: str = "auto") -> RefittedPotential:
-    """The potential of a folder, under the folder's path as its name.
+def matsearch_lr(device: str = "auto") -> RefittedPotential:
+    """The one that comes with the package; its card is in `matsearch/potential/cards`."""
+    with as_file(files("matsearch.potential") / "trained" / "matsearch-lr") as folder:
+        return load(str(folder), device, name="matsearch-lr")
+
+
+def load(folder: str, device: str = "auto", *, name: str | None = None) -> RefittedPotential:
+    """The potential of a folder, under the folder's path as its name where it is given no other.
 
     Raises:
         PotentialError: A file is missing or does not say what it should.
@@ -174,7 +182,7 @@ def load(folder: str, device: str = "auto") -> RefittedPotential:
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise PotentialError(f"{path / MODEL_FILE} says nothing of a potential: {where}: {first['msg']}") from err
     try:
-        made = RefittedPotential(folder, settings, weights, torch_device(device))
+        made = RefittedPotential(name or folder, settings, weights, torch_device(device))
     except KeyError as err:
         raise PotentialError(f"{path / WEIGHTS} lacks the weights {err}") from err
     except MatsearchError as err:
@@ -186,7 +194,7 @@ def load(folder: str, device: str = "auto") -> RefittedPotential:
 def _term(name: str, device: str) -> BatchedPotential:
     term = load_potential(name, device)
     if not term.is_term or not isinstance(term, BatchedPotential):
-        raise PotentialError(f"{name} is no term that adds to a network; expected pqeq or d3(FUNCTIONAL,DAMPING)")
+        raise PotentialError(f"{name} is no term that adds to a network; expected pqeq-far or d3(FUNCTIONAL,DAMPING)")
     return term
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -25,7 +26,10 @@ from matsearch.potential.batch import CrystalBatch
 from matsearch.potential.longrange.equilibration import energy, equilibrate, shell_displacements
 from matsearch.potential.longrange.ewald import COULOMB
 from matsearch.potential.longrange.padding import rejoin_atoms, rejoin_systems
-from matsearch.potential.longrange.pqeq import Conditions, PQEq
+
+if TYPE_CHECKING:
+    from matsearch.potential.longrange.conditions import Conditions
+    from matsearch.potential.longrange.pqeq import PQEq
 
 
 @dataclass(frozen=True, eq=False)

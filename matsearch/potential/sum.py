@@ -12,6 +12,7 @@ from matsearch.errors import PotentialError
 from matsearch.potential.base import Potential
 from matsearch.potential.batch import CrystalBatch, Output
 from matsearch.potential.batched import BatchedPotential
+from matsearch.potential.longrange.conditions import ChargedPotential
 
 
 class PotentialSum(BatchedPotential):
@@ -44,6 +45,7 @@ class PotentialSum(BatchedPotential):
             raise PotentialError(f"{self.name}: there is no element that all parts know")
         self.batch_atoms = min(part.batch_atoms for part in self.parts)
         self.is_term = all(part.is_term for part in self.parts)
+        self.holds = frozenset(name for part in self.parts for name in (part.name, *part.holds))
         self.energy_references = self._references()
         self.weight_files = tuple(file for part in self.parts for file in part.weight_files)
         own = [part.not_finite for part in self.parts if part.not_finite != Potential.not_finite]
@@ -99,12 +101,16 @@ def _batched(part: Potential) -> BatchedPotential:
 
 def _require_addable(parts: Sequence[BatchedPotential]) -> None:
     names = [part.name for part in parts]
-    kinds = [name.partition("(")[0] for name in names]
+    kinds = [name.partition("(")[0] for part in parts for name in (part.name, *part.holds)]
     if twice := sorted({kind for kind in kinds if kinds.count(kind) > 1}):
         raise PotentialError(f"{'+'.join(names)} adds {', '.join(twice)} twice; take one")
-    charged = [part.name for part in parts if part.needs_refit is not None]
+    charged = [
+        part.name
+        for part in parts
+        if part.needs_refit is not None or (isinstance(part, ChargedPotential) and part.has_charges)
+    ]
     if len(charged) > 1:
-        raise PotentialError(f"{' and '.join(charged)} are one energy by different parameters; a sum takes one")
+        raise PotentialError(f"{' and '.join(charged)} hold the energy of charges each; a sum takes one of them")
     whole = [part for part in parts if not part.is_term]
     if len(whole) > 1:
         raise PotentialError(

@@ -103,6 +103,24 @@ class Space:
         return _outside("wrong_space_group", f"{named}; wanted {describe_groups(self.space_groups)}")
 
 
+def most_atoms(space: Space) -> int | None:
+    """Atoms that a cell as written may have; None for any number."""
+    if space.composition is None:
+        return space.max_atoms
+    limit = MAX_FORMULA_UNITS * sum(target_counts(space).values())
+    return limit if space.max_atoms is None else min(limit, space.max_atoms)
+
+
+def target_counts(space: Space) -> dict[str, int]:
+    """Atoms of each element in one formula unit of the composition asked for, reduced."""
+    from pymatgen.core import Composition
+
+    if space.composition is None:
+        return {}
+    amounts = Composition(space.composition).element_composition.reduced_composition.get_el_amt_dict()
+    return {symbol: round(amount) for symbol, amount in amounts.items()}
+
+
 def anonymous_ratio(formula: str) -> tuple[int, ...]:
     """(1, 1, 3) for `ABX3`: each capital letter stands for one element.
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pymatgen.core import Structure
 
-    from matsearch.reference.sources import PhaseSource
+    from matsearch.reference.phase_source import PhaseSource
 
 LABELS_FILE, GEOMETRY_FILE = "phases.parquet", "structures.parquet"
 METADATA = ("attribution", "digest", "source", "n_rejected")

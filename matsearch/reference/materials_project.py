@@ -27,8 +27,10 @@ import numpy as np
 
 from matsearch.errors import InputError
 from matsearch.records import Rejection, Stage
-from matsearch.reference.sources import MP_API, Phase, PhaseSource, phase_structure
+from matsearch.reference.phase_source import Phase, PhaseSource, phase_structure
 
+MP_API = "mp-api"
+"""The word that this source goes by."""
 KEY = "MP_API_KEY"
 ENDPOINT = "MP_API_ENDPOINT"  # as the package `mp-api` calls it
 DEFAULT_ENDPOINT = "https://api.materialsproject.org"

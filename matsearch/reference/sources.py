@@ -6,22 +6,22 @@ A source is the word `mp-api`, a Parquet or CSV file with a crystal a row, a fol
 from __future__ import annotations
 
 import hashlib
-from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matsearch.crystal.files import cif_structure, read_structures
 from matsearch.errors import InputError
 from matsearch.records import Rejection, Stage
+from matsearch.reference.materials_project import MP_API, MaterialsProjectPhases
+from matsearch.reference.phase_source import Phase, PhaseSource, checked, phase_structure
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-MP_API = "mp-api"
 ID = "material_id"
 SITES = ("lattice", "species", "frac_coords")
 CIF = "cif"
@@ -33,35 +33,6 @@ ROWS_AT_ONCE = 1000
 _ENDINGS = (".cif", ".mcif", ".cif.gz", ".vasp", ".xyz", ".extxyz")
 _NAMES = ("poscar", "contcar")
 _TABLES = (".parquet", ".csv")
-
-Phase = tuple[str, "Structure | Rejection"]
-"""An id that no other phase of the source has, and the crystal or why there is none."""
-
-
-class PhaseSource(ABC):
-    """Known phases, read anew each time that one iterates.
-
-    Attributes:
-        name: As messages call it.
-        attribution: Whose data this is, and under which licence.
-    """
-
-    name: str
-    attribution: str
-
-    @abstractmethod
-    def __iter__(self) -> Iterator[Phase]:
-        """Each phase once, in an order of the source's own that does not change."""
-
-    @property
-    @abstractmethod
-    def digest(self) -> str:
-        """Hash of all that the source holds now."""
-
-    @property
-    @abstractmethod
-    def n_expected(self) -> int:
-        """How many phases are to come; a guess where files may hold several."""
 
 
 def read_phases(source: str | Path, keep: Path | None = None) -> PhaseSource:
@@ -76,8 +47,6 @@ def read_phases(source: str | Path, keep: Path | None = None) -> PhaseSource:
         InputError: There is no such file, or it is none of these; names the columns expected and found.
     """
     if str(source) == MP_API:
-        from matsearch.reference.materials_project import MaterialsProjectPhases
-
         return MaterialsProjectPhases(keep)
     path = Path(source)
     if path.is_dir():
@@ -218,8 +187,8 @@ class FolderPhases(PhaseSource):
     def __iter__(self) -> Iterator[Phase]:
         for name, file in zip(self._names(), self._files, strict=True):
             for number, found in enumerate(read_structures(file), start=1):
-                checked = found if isinstance(found, Rejection) else _checked(found)
-                yield (name if number == 1 else f"{name}#{number}"), checked
+                structure = found if isinstance(found, Rejection) else checked(found)
+                yield (name if number == 1 else f"{name}#{number}"), structure
 
     def _names(self) -> list[str]:
         paths = [file.relative_to(self._root) for file in self._files]
@@ -247,53 +216,8 @@ def _names_a_crystal(path: Path) -> bool:
     return not hidden and (name.endswith(_ENDINGS) or any(word in name for word in _NAMES))
 
 
-def phase_structure(lattice: Sequence[float], species: Sequence[str], coords: Sequence[float]) -> Structure | Rejection:
-    """A crystal from lengths and angles [6] (Å, degrees), symbols [n_sites] and fractional coordinates [3 * n_sites].
-
-    Returns:
-        The crystal, with the axes of `Lattice.from_parameters`; a rejection `unreadable` where the numbers make none.
-    """
-    import numpy as np
-    from pymatgen.core import Lattice, Structure
-
-    try:
-        parameters = np.asarray(lattice, dtype=float)
-        positions = np.asarray(coords, dtype=float).reshape(-1, 3)
-        if parameters.shape != (6,) or len(positions) != len(species) or not len(species):
-            raise ValueError(f"expected 6 lattice parameters and 3 coordinates a site, {len(species)} sites")
-        if not (np.isfinite(parameters).all() and np.isfinite(positions).all()):
-            raise ValueError("lattice parameters and coordinates must be finite")
-        built = Lattice.from_parameters(*parameters.tolist())
-        if not built.volume > 0:  # NaN where the angles close no cell
-            raise ValueError(f"no cell has the lattice parameters {parameters.tolist()}")
-        return _checked(Structure(built, list(species), positions))
-    except (ValueError, TypeError, KeyError, AttributeError) as err:  # null cells of a table, unknown symbols
-        return _unreadable(err)
-
-
 def _from_cif(text: Any) -> Structure | Rejection:
     if not isinstance(text, str) or not text.strip():
         return Rejection(Stage.PARSE, "empty", "its row has no CIF")
     found = cif_structure(text)
-    return found if isinstance(found, Rejection) else _checked(found)
-
-
-def _checked(structure: Structure) -> Structure | Rejection:
-    """The crystal, if it has one known element a site."""
-    if not structure.is_ordered:
-        return Rejection(Stage.PARSE, "disordered", "it has partly occupied sites; choose an ordered cell")
-    if dummies := sorted({species.symbol for species in structure.species if species.symbol not in _symbols()}):
-        return Rejection(Stage.PARSE, "unknown_element", f"no element goes by {', '.join(dummies)}")
-    return structure
-
-
-@cache
-def _symbols() -> frozenset[str]:
-    from pymatgen.core import Element
-
-    return frozenset(element.value for element in Element)
-
-
-def _unreadable(err: Exception) -> Rejection:
-    said = " ".join(str(err).split())
-    return Rejection(Stage.PARSE, "unreadable", f"it is no crystal that could be read ({type(err).__name__}: {said})")
+    return found if isinstance(found, Rejection) else checked(found)

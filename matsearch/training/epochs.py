@@ -49,13 +49,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Errors:
-    """Mean absolute errors on what is held out: eV/atom, eV/Å, GPa, μB, eV; None where nothing is known."""
+    """Mean absolute errors on what is held out: eV/atom, eV/Å, GPa, μB; None where nothing is known."""
 
     energy: float | None
     force: float | None
     stress: float | None
     magmom: float | None
-    atom: float | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ class Epoch:
         """For a table."""
         row = asdict(self)
         errors = row.pop("errors")
-        units = {"energy": "ev_per_atom", "force": "ev_per_a", "stress": "gpa", "magmom": "mu_b", "atom": "ev"}
+        units = {"energy": "ev_per_atom", "force": "ev_per_a", "stress": "gpa", "magmom": "mu_b"}
         return row | {f"{name}_mae_{units[name]}": value for name, value in errors.items()}
 
 
@@ -181,7 +180,7 @@ class Training:
         n_known = known(targets)
 
         def work(part: Shown) -> tuple[float, tuple[Tensor | None, ...]]:
-            misses = self.trainee.misses(part, derivatives=bool(weights[1] or weights[2]))
+            misses = self.trainee.misses(part)
             loss = huber(misses, weights, delta, n_known)
             if not loss.requires_grad:
                 return 0.0, (None,) * len(self._trained)
@@ -313,23 +312,19 @@ def share_out(work: Callable[[list[Target]], T], targets: Sequence[Target], devi
         return list(threads.map(alone, parts))
 
 
-def known(targets: Sequence[Target]) -> tuple[int, int, int, int, int]:
-    """How many numbers are known of the energies, forces, stresses, moments and atoms of some crystals."""
-    forces, stresses, magmoms, atoms = (
-        sum(int(np.isfinite(getattr(one, name)).sum()) for one in targets)
-        for name in ("forces", "stress", "magmoms", "atoms")
+def known(targets: Sequence[Target]) -> tuple[int, int, int, int]:
+    """How many numbers are known of the energies, forces, stresses and moments of some crystals."""
+    forces, stresses, magmoms = (
+        sum(int(np.isfinite(getattr(one, name)).sum()) for one in targets) for name in ("forces", "stress", "magmoms")
     )
-    return len(targets), forces, stresses, magmoms, atoms
+    return len(targets), forces, stresses, magmoms
 
 
 def in_words(errors: Errors) -> str:
     """On one line."""
     parts = []
     for value, factor, unit in zip(
-        asdict(errors).values(),
-        (1e3, 1e3, 1.0, 1.0, 1e3),
-        ("meV/atom", "meV/Å", "GPa", "μB", "meV from atoms shown"),
-        strict=True,
+        asdict(errors).values(), (1e3, 1e3, 1.0, 1.0), ("meV/atom", "meV/Å", "GPa", "μB"), strict=True
     ):
         if value is not None:
             parts.append(f"{factor * value:.{1 if factor > 1 else 3}f} {unit}")

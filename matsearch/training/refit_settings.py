@@ -12,13 +12,12 @@ class RefitSettings(BaseModel, frozen=True, extra="forbid"):
 
     Attributes:
         start: Where weights are from (`matsearch.training.targets.starting_point`).
-        long_range: What is added to the network: `pqeq`, a head of `latent` charges, or `none`.
+        long_range: What is added to the network: `pqeq` (PQEq less PQEq screened at 2 Å), a head of `latent` charges,
+            or `none`.
         dispersion: A D3 term that is added as well, such as `d3(pbe,bj)`; None for none.
         energy_scale: What the energies of the labels mean.
         referencing: Whether composition energies are refitted first.
         held_out: Fraction of the structures that is held out, by formula.
-        prefit: Epochs before those, in which the network learns each atom's share of the terms, and energies: no
-            slopes, which makes them four times as fast. Of no use where no term is added.
         epochs: How often each structure is shown at most.
         patience: Epochs without a smaller loss on what is held out after which training ends.
         batch_atoms: Atoms that are shown together.
@@ -29,7 +28,6 @@ class RefitSettings(BaseModel, frozen=True, extra="forbid"):
         force_weight: Of forces in eV/Å.
         stress_weight: Of stresses in GPa.
         magmom_weight: Of magnetic moments in μB.
-        atom_weight: Of energies of atoms in eV, the start's less their shares of the terms.
         huber: Where losses go over from square to linear.
         frozen: Beginnings of the names of weights that stay as they are, such as `atom_embedding`,
             `atom_conv_layers.0`.
@@ -42,7 +40,6 @@ class RefitSettings(BaseModel, frozen=True, extra="forbid"):
     energy_scale: str
     referencing: bool = True
     held_out: float = Field(default=0.1, gt=0, lt=1)
-    prefit: NonNegativeInt = 0
     epochs: PositiveInt = 50
     patience: PositiveInt = 10
     batch_atoms: PositiveInt = 200
@@ -53,7 +50,6 @@ class RefitSettings(BaseModel, frozen=True, extra="forbid"):
     force_weight: NonNegativeFloat = 1.0
     stress_weight: NonNegativeFloat = 0.1
     magmom_weight: NonNegativeFloat = 0.1
-    atom_weight: NonNegativeFloat = 0.0
     huber: PositiveFloat = 0.1
     frozen: tuple[str, ...] = ()
     seed: NonNegativeInt = 0
@@ -61,18 +57,12 @@ class RefitSettings(BaseModel, frozen=True, extra="forbid"):
     @property
     def terms(self) -> tuple[str, ...]:
         """Terms that are taken out of the labels."""
-        of_charges = ("pqeq",) if self.long_range == "pqeq" else ()
+        of_charges = ("pqeq-far",) if self.long_range == "pqeq" else ()
         return of_charges + (() if self.dispersion is None else (self.dispersion,))
 
     @property
-    def of_prefit(self) -> RefitSettings:
-        """Those of the epochs before: energies alone, of crystals and of atoms."""
-        weights = {"energy_weight": 1.0, "force_weight": 0.0, "stress_weight": 0.0, "atom_weight": 1.0}
-        return self.model_copy(update={"prefit": 0, "epochs": self.prefit, "patience": self.prefit, **weights})
-
-    @property
-    def loss_weights(self) -> tuple[float, float, float, float, float]:
-        """Of energies, forces, stresses, moments and energies of atoms."""
+    def loss_weights(self) -> tuple[float, float, float, float]:
+        """Of energies, forces, stresses and moments."""
         # Latent charges come on CHGNet's features without its moments.
         of_moments = 0.0 if self.long_range == "latent" else self.magmom_weight
-        return self.energy_weight, self.force_weight, self.stress_weight, of_moments, self.atom_weight
+        return self.energy_weight, self.force_weight, self.stress_weight, of_moments

@@ -15,9 +15,8 @@ from matsearch.potential.batch import CrystalBatch
 from matsearch.potential.batched import BatchedPotential
 from matsearch.potential.chgnet import CHGNet
 from matsearch.training.data import LabelledStructure
-from matsearch.training.shares import shares
 
-OF_ATOMS = ("forces", "atoms", "shares", "magmoms")
+OF_ATOMS = ("forces", "magmoms")
 BATCH_ATOMS = 160
 """Atoms that are asked about together."""
 IN_A_FILE = 2000
@@ -34,8 +33,6 @@ class Said:
         forces: [n_atoms, 3] of these.
         stresses: [n, 3, 3] of these.
         network: [n] the start's energy in eV without composition energies.
-        atoms: [n_atoms] the same of each atom.
-        shares: [n_atoms] of the terms' energies in eV.
         magmoms: [n_atoms] of the start in μB.
     """
 
@@ -44,8 +41,6 @@ class Said:
     forces: np.ndarray
     stresses: np.ndarray
     network: np.ndarray
-    atoms: np.ndarray
-    shares: np.ndarray
     magmoms: np.ndarray
 
     def take(self, chosen: np.ndarray) -> Said:
@@ -119,26 +114,22 @@ def _ask(
 ) -> Said:
     network = CHGNet("start", "", dict(weights), torch.device(device))
     sizes = [len(row.structure) for row in rows]
-    names = ("energies", "forces", "stresses", "network", "atoms", "shares", "magmoms")
+    names = ("energies", "forces", "stresses", "network", "magmoms")
     found: dict[str, list[Tensor]] = {name: [] for name in names}
     for chosen in packs(range(len(rows)), sizes, BATCH_ATOMS):
         batch = CrystalBatch.from_structures([rows[index].structure for index in chosen], device)
         with torch.no_grad():
             output = network.forward(batch)
-        assert output.magmoms is not None and output.atom_energies is not None
+        assert output.magmoms is not None
         found["network"].append(output.energies)
-        found["atoms"].append(output.atom_energies)
         found["magmoms"].append(output.magmoms)
         zero = torch.zeros_like(batch.positions), torch.zeros_like(batch.cells), torch.zeros_like(output.energies)
         total = [*zero]
-        of_atoms = torch.zeros_like(output.atom_energies)
         for part in parts:
             added = part.evaluate(batch)
-            of_atoms = of_atoms + shares(part, batch, added)
             total = [a + b for a, b in zip(total, (added.forces, added.stresses, added.energies), strict=True)]
         for name, value in zip(("forces", "stresses", "energies"), total, strict=True):
             found[name].append(value)
-        found["shares"].append(of_atoms)
     arrays = {
         name: torch.cat(values).double().cpu().numpy() if values else np.zeros(0) for name, values in found.items()
     }

@@ -2,12 +2,10 @@
 
     target = E_ref - E_terms - sum of composition energies,      forces and stress less those of the terms
 
-Terms (PQEq, D3) have no parameters to train, so that each crystal is asked about once. The composition energies are
-those under which the start's network explains the targets best (`matsearch.training.referencing`). Magnetic moments
-that have no label are those that the start gives: so a network keeps what it knows of them.
-
-What PQEq says is known atom by atom (`matsearch.training.shares`), so that a network can be shown what each atom's
-energy should be: the start's less that. It needs no label, and tells far more than one number for a crystal.
+Terms (PQEq beyond near neighbours, D3) have no parameters to train, so that each crystal is asked about once. The
+composition energies are those under which the start's network explains the targets best
+(`matsearch.training.referencing`). Magnetic moments that have no label are those that the start gives: so a network
+keeps what it knows of them.
 """
 
 from __future__ import annotations
@@ -26,14 +24,13 @@ from torch import Tensor
 
 from matsearch.errors import InputError, PotentialError
 from matsearch.potential import load_potential
-from matsearch.potential.base import MODEL_FILE
 from matsearch.potential.batched import BatchedPotential
 from matsearch.potential.chgnet import CHECKPOINTS, CHGNet, checkpoint
+from matsearch.potential.names import MODEL_FILE
 from matsearch.potential.refitted import RefittedPotential
 from matsearch.training.data import BadRow, LabelledStructure
 from matsearch.training.referencing import References, composition_counts, refit
 from matsearch.training.said import Said, ask
-from matsearch.training.shares import mean_shares
 
 SCRATCH = "scratch"
 COMPOSITION = "composition_model.fc.weight"
@@ -70,7 +67,6 @@ class Target:
         forces: [n_atoms, 3] in eV/Å.
         stress: [3, 3] in eV/Å^3.
         magmoms: [n_atoms] in μB.
-        atoms: [n_atoms] in eV: the start's energies less what the terms' shares differ from their elements' means.
     """
 
     positions: np.ndarray
@@ -80,7 +76,6 @@ class Target:
     forces: np.ndarray
     stress: np.ndarray
     magmoms: np.ndarray
-    atoms: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +145,6 @@ def make_targets(
     *,
     device: str = "cpu",
     referencing: bool = True,
-    by_atoms: bool = False,
     cache: Path | None = None,
 ) -> Targets:
     """What to train on.
@@ -162,24 +156,17 @@ def make_targets(
         terms: Names of the terms that are taken out of the labels.
         device: Where terms and network are asked.
         referencing: Whether composition energies are refitted; else they stay the start's.
-        by_atoms: Whether atoms are to learn their shares of the terms. Composition energies then leave little of each
-            atom's share, else of each crystal's energy.
         cache: Folder for what terms and start say, so that an interrupted training need not ask again.
 
     Raises:
         InputError: No row is left on a side.
-        PotentialError: A term is not known, or the start was trained beside other terms, or beside these and atoms
-            are to learn their shares.
+        PotentialError: A term is not known, or the start was trained beside other terms.
     """
     if start.terms and set(start.terms) != set(terms):
         raise PotentialError(
-            f"{start.name} was trained beside {' and '.join(start.terms)}; train it beside the same, or start from a "
-            "network that was trained beside nothing, such as chgnet-0.3.0"
-        )
-    if start.terms and by_atoms:
-        raise PotentialError(
-            f"{start.name} was trained beside {' and '.join(start.terms)} already: its atoms know their shares; "
-            "leave the epochs on atoms (--prefit) out, or start from chgnet-0.3.0"
+            f"{start.name} was trained beside {' and '.join(start.terms)}, not beside "
+            f"{' and '.join(terms) or 'nothing'}; train it beside the same, or start from a network that was trained "
+            "beside nothing, such as chgnet-0.3.0"
         )
     parts = [_term(one, device) for one in terms]
     bad: list[BadRow] = []
@@ -212,20 +199,11 @@ def make_targets(
     references = refit(counts[fitted], (labels - whole)[fitted], own_whole, symbols)
     referenced = np.abs(labels - whole - counts @ references.energies) / counts.sum(1)
     composition = own
-    of_atoms = np.full(len(said.atoms), np.nan)
-    if by_atoms:
-        means = mean_shares([row.structure for row in rows[:n_training]], said.shares, symbols)
-        composition = (
-            refit(counts[fitted], (labels - said.network)[fitted], own, symbols).energies if referencing else own
-        ) - means
-        of_atoms = said.atoms - said.shares + _by_element(rows, dict(zip(symbols, means.tolist(), strict=True)))
-    elif referencing:
+    if referencing:
         short = labels - said.energies - said.network
         composition = refit(counts[fitted], short[fitted], own, symbols).energies
     made = [
-        _target(
-            row, said, index, atoms, float(row.energy - said.energies[index] - counts[index] @ composition), of_atoms
-        )
+        _target(row, said, index, atoms, float(row.energy - said.energies[index] - counts[index] @ composition))
         for index, (row, atoms) in enumerate(zip(rows, said.slices(), strict=True))
     ]
     return Targets(
@@ -248,9 +226,7 @@ def with_composition(weights: Mapping[str, Tensor], composition: Mapping[str, fl
     return {**weights, COMPOSITION: table}
 
 
-def _target(
-    row: LabelledStructure, said: Said, index: int, atoms: slice, energy: float, of_atoms: np.ndarray
-) -> Target:
+def _target(row: LabelledStructure, said: Said, index: int, atoms: slice, energy: float) -> Target:
     structure = row.structure
     return Target(
         positions=structure.cart_coords,
@@ -260,19 +236,13 @@ def _target(
         forces=(np.full((len(structure), 3), np.nan) if row.forces is None else row.forces) - said.forces[atoms],
         stress=(np.full((3, 3), np.nan) if row.stress is None else row.stress) - said.stresses[index],
         magmoms=said.magmoms[atoms] if row.magmoms is None else row.magmoms,
-        atoms=of_atoms[atoms],
     )
-
-
-def _by_element(rows: Sequence[LabelledStructure], values: Mapping[str, float]) -> np.ndarray:
-    """[n_atoms] the value of each atom's element."""
-    return np.array([values.get(site.specie.symbol, np.nan) for row in rows for site in row.structure])
 
 
 def _term(name: str, device: str) -> BatchedPotential:
     term = load_potential(name, device)
     if not term.is_term or not isinstance(term, BatchedPotential):
-        raise PotentialError(f"{name} is no term that adds to a network; expected pqeq or d3(FUNCTIONAL,DAMPING)")
+        raise PotentialError(f"{name} is no term that adds to a network; expected pqeq-far or d3(FUNCTIONAL,DAMPING)")
     return term
 
 

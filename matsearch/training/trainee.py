@@ -37,7 +37,6 @@ class Shown:
         forces: [n_atoms, 3] in eV/Å.
         stresses: [n_systems, 3, 3] in GPa.
         magmoms: [n_atoms] in μB.
-        atoms: [n_atoms] energies in eV.
     """
 
     batch: CrystalBatch
@@ -46,7 +45,6 @@ class Shown:
     forces: Tensor
     stresses: Tensor
     magmoms: Tensor
-    atoms: Tensor
 
     @classmethod
     def of(cls, targets: Sequence[Target], device: str | torch.device) -> Shown:
@@ -68,7 +66,6 @@ class Shown:
             tensor(np.concatenate([one.forces for one in targets])),
             tensor(np.stack([one.stress for one in targets]) * EV_PER_A3_IN_GPA),
             tensor(np.concatenate([one.magmoms for one in targets])),
-            tensor(np.concatenate([one.atoms for one in targets])),
         )
 
     def to(self, device: torch.device) -> Shown:
@@ -81,18 +78,17 @@ class Shown:
             old.sizes,
             old.system_idx.to(device),
         )
-        labels = (one.to(device) for one in (self.energies, self.forces, self.stresses, self.magmoms, self.atoms))
+        labels = (one.to(device) for one in (self.energies, self.forces, self.stresses, self.magmoms))
         return Shown(batch, _moved(self.graph, device), *labels)
 
 
 class Misses(NamedTuple):
-    """Differences from what is known, flat: eV/atom, eV/Å, GPa, μB, eV; empty where nothing is."""
+    """Differences from what is known, flat: eV/atom, eV/Å, GPa, μB; empty where nothing is."""
 
     energies: Tensor
     forces: Tensor
     stresses: Tensor
     magmoms: Tensor
-    atoms: Tensor
 
 
 class Trainee(nn.Module):
@@ -120,10 +116,8 @@ class Trainee(nn.Module):
         assert isinstance(backbone, CHGNetBackbone)
         return backbone
 
-    def forward(
-        self, batch: CrystalBatch, graph: CrystalGraph, *, training: bool = True
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """[n_systems] energies in eV, [n_atoms] moments in μB, and [n_atoms] what the network says of each atom in eV.
+    def forward(self, batch: CrystalBatch, graph: CrystalGraph, *, training: bool = True) -> tuple[Tensor, Tensor]:
+        """[n_systems] energies in eV, and [n_atoms] moments in μB.
 
         Args:
             batch: The crystals.
@@ -140,32 +134,28 @@ class Trainee(nn.Module):
         atom_energies = atom_energies.double()
         model = self.model
         if self._latent is None or not isinstance(model, LatentModel):
-            return batch.per_system(atom_energies), moments, atom_energies
+            return batch.per_system(atom_energies), moments
         kinds = model.kinds(batch)
         scaled = (features.double() - model.means.index_select(0, kinds)) / model.scales.index_select(0, kinds)
         found = self._latent.summed(batch, atom_energies, model.charge_head(scaled, kinds), Conditions())
-        return found.energies, moments, atom_energies
+        return found.energies, moments
 
-    def misses(self, shown: Shown, *, training: bool = True, derivatives: bool = True) -> Misses:
+    def misses(self, shown: Shown, *, training: bool = True) -> Misses:
         """What is predicted less what is known.
 
         Args:
             shown: The crystals.
             training: Whether the misses are differentiable in the weights.
-            derivatives: Whether forces and stresses are asked for, where any are known.
         """
         batch = shown.batch
-        labels = shown.energies, shown.forces, shown.stresses, shown.magmoms, shown.atoms
-        known = [one.isfinite() for one in labels]
-        derivatives = derivatives and bool(known[1].any() or known[2].any())
+        known = [one.isfinite() for one in (shown.energies, shown.forces, shown.stresses, shown.magmoms)]
+        derivatives = bool(known[1].any() or known[2].any())
         positions = batch.positions.detach().requires_grad_(derivatives)
         strain = torch.zeros_like(batch.cells).requires_grad_(derivatives)
         deformation = torch.eye(3, dtype=strain.dtype, device=strain.device) + strain
         strained = torch.bmm(positions[:, None, :], deformation.index_select(0, batch.system_idx))[:, 0]
         with torch.set_grad_enabled(training or derivatives):
-            energies, moments, atoms = self(
-                batch.moved(strained, batch.cells @ deformation), shown.graph, training=training
-            )
+            energies, moments = self(batch.moved(strained, batch.cells @ deformation), shown.graph, training=training)
         empty = energies.new_zeros(0)
         of_forces = of_stresses = empty
         if derivatives:
@@ -182,12 +172,11 @@ class Trainee(nn.Module):
             of_forces,
             of_stresses,
             (moments.double() - shown.magmoms)[known[3]],
-            (atoms - shown.atoms)[known[4]],
         )
 
 
 def huber(misses: Misses, weights: Sequence[float], delta: float, n_known: Sequence[int]) -> Tensor:
-    """Weighted sum of the mean Huber losses of energies, forces, stresses, moments and energies of atoms.
+    """Weighted sum of the mean Huber losses of energies, forces, stresses and moments.
 
     Args:
         misses: Differences, of all that is known or of a part.

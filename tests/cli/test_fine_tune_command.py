@@ -46,7 +46,7 @@ def test_labels_become_a_potential_that_loads_by_its_path_with_a_card(command, l
     assert "left out: halides.parquet row 9: it has no energy" in said
     assert "epoch 2 of 2" in said and "meV/atom" in said.splitlines()[-1]
     potential = load_potential(str(out), "cpu")
-    assert potential.energy_scale == "labels of halides" and potential.terms[0].name == "pqeq"
+    assert potential.energy_scale == "labels of halides" and potential.terms[0].name == "pqeq-far"
     card = (out / "MODEL_CARD.md").read_text("utf-8")
     for words in (
         "**Elements**: 6",
@@ -55,26 +55,12 @@ def test_labels_become_a_potential_that_loads_by_its_path_with_a_card(command, l
         "CC0",
         "## Errors",
         "## Limits",
-        "PQEq",
+        "the network and its composition energies + PQEq less PQEq screened at 2 Å",
         "Softening",
     ):
         assert words in card
     assert "no energy" in (out / "left_out.csv").read_text("utf-8")
     assert (out / "learning_curves.csv").is_file()
-
-
-def test_atoms_learn_without_forces_and_that_is_a_start(command, labels, tmp_path):
-    given = ("potential", "fine-tune", labels, "--per-atom", "--stress-unit", "kbar", "--held-out", 0.2)
-    given += ("--long-range", "pqeq", "--batch-atoms", 8, "--device", "cpu")
-    status, said, err = command(*given, "--prefit", 2, "--prefit-only", "--out", tmp_path / "start")
-    assert status == 0, err
-    assert "epoch 2 of 2" in said and "atoms shown" in said
-    status, said, err = command(*given, "--from", tmp_path / "start", "--epochs", 1, "--out", tmp_path / "model")
-    assert status == 0, err
-    assert "epoch 1 of 1" in said and load_potential(str(tmp_path / "model"), "cpu").has_charges
-    again = (*given, "--from", tmp_path / "start", "--prefit", 2, "--prefit-only", "--out", tmp_path / "again")
-    status, _, err = command(*again)
-    assert status == 2 and "already" in err and len(err.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -88,7 +74,6 @@ def test_atoms_learn_without_forces_and_that_is_a_start(command, labels, tmp_pat
         (["--freeze", "atoms"], "atom_embedding"),
         (["--dispersion", "chgnet-0.3.0"], "no term"),
         (["--device", "tpu"], "tpu"),
-        (["--prefit-only", "--prefit", "2"], "--long-range pqeq"),
     ],
 )
 def test_a_mistake_is_one_line(command, labels, tmp_path, options, said):

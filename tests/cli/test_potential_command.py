@@ -10,8 +10,8 @@ from springs import springs
 from matsearch.cli.potential import NEEDS
 from matsearch.potential import load_potential
 from matsearch.potential.adapters.ase import AsePotential
-from matsearch.potential.base import FROM_FILE, POTENTIALS, WITH_OPTIONS
 from matsearch.potential.checks import check_crystals
+from matsearch.potential.names import FROM_FILE, POTENTIALS, WITH_OPTIONS
 
 
 class WrongStress(AsePotential):

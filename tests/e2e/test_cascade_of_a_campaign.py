@@ -7,7 +7,7 @@ import pytest
 import matsearch as ms
 from matsearch.campaign.progress import Progress
 from matsearch.objectives import Objective, objective
-from matsearch.objectives.base import _REGISTERED
+from matsearch.objectives.catalogue import _REGISTERED
 from matsearch.store import RunStore
 
 

@@ -8,7 +8,7 @@ from pymatgen.core import Lattice, Structure
 
 from matsearch.errors import ConfigError, MissingReferenceError
 from matsearch.objectives import Objective, ObjectiveContext, evaluate_objective, load_objective, objective
-from matsearch.objectives.base import _REGISTERED
+from matsearch.objectives.catalogue import _REGISTERED
 from matsearch.records import Rejection, Relaxed, Score, Stage
 
 

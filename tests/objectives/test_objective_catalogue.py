@@ -6,7 +6,7 @@ import pytest
 
 from matsearch.errors import ConfigError
 from matsearch.objectives import Cost, Objective, ObjectiveContext, known_objectives, load_objective, objective
-from matsearch.objectives.base import _REGISTERED, OBJECTIVES
+from matsearch.objectives.catalogue import _REGISTERED, OBJECTIVES
 from matsearch.records import Direction
 
 

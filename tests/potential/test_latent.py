@@ -198,7 +198,7 @@ def test_a_saved_model_loads_by_its_path(small: LatentPotential, tmp_path) -> No
         np.testing.assert_array_equal(one.charges, other.charges)
     both = load_potential(f"{folder}+d3(pbe,bj)", "cpu")
     assert both.name == f"{folder}+d3(pbe,bj)"
-    with pytest.raises(PotentialError, match=r"not refitted beside pqeq"):
+    with pytest.raises(PotentialError, match=r"hold the energy of charges each"):
         load_potential(f"{folder}+pqeq", "cpu")
 
 

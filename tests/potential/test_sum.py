@@ -11,9 +11,9 @@ import matsearch as ms
 from matsearch.errors import ConfigError, MixedHullError, PotentialError
 from matsearch.potential import Potential, load_potential
 from matsearch.potential.ase import PotentialCalculator, to_atoms
-from matsearch.potential.base import FROM_FILE, summands
 from matsearch.potential.batch import CrystalBatch
 from matsearch.potential.batched import BatchedPotential
+from matsearch.potential.names import FROM_FILE, summands
 from matsearch.potential.sum import PotentialSum
 from matsearch.records import Relaxed
 from matsearch.reference import load_reference
@@ -117,11 +117,17 @@ def test_a_potential_that_was_fitted_beside_a_term_takes_it():
     [
         ("chgnet-0.3.0+chgnet-r2scan", "chgnet-0.3.0 and chgnet-r2scan give whole energies each"),
         ("d3(pbe,bj)+d3(pbe,zero)+chgnet-0.3.0", "adds d3 twice"),
+        ("pqeq-taper+pqeq-far", "pqeq-far and pqeq-taper hold the energy of charges each"),
     ],
 )
 def test_parts_that_make_no_energy_are_refused(name, message):
     with pytest.raises(PotentialError, match=message):
         load_potential(name, "cpu")
+
+
+def test_terms_within_parts_count(both):
+    with pytest.raises(PotentialError, match="adds d3 twice"):
+        PotentialSum([both, load_potential("d3(pbe,bj)", "cpu")])
 
 
 def test_an_unknown_part_is_named():
@@ -146,7 +152,7 @@ def test_a_part_that_asks_a_calculator_is_refused():
 
 
 def test_one_energy_by_two_sets_of_parameters_is_not_added():
-    with pytest.raises(PotentialError, match="pqeq and pqeq-refitted are one energy by different parameters"):
+    with pytest.raises(PotentialError, match="pqeq and pqeq-refitted hold the energy of charges each"):
         load_potential("pqeq+pqeq-refitted", "cpu")
 
 

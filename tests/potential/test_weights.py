@@ -8,9 +8,9 @@ from importlib.resources import files
 
 import pytest
 
-from matsearch.potential.base import load_potential
 from matsearch.potential.chgnet import CHECKPOINTS
 from matsearch.potential.longrange.latent import LatentPotential, LatentSettings
+from matsearch.potential.names import load_potential
 from matsearch.potential.weights import weight_hashes
 
 

@@ -13,7 +13,6 @@ from matsearch.crystal.charges import check_charges
 from matsearch.crystal.checks import least_distance, space_group
 from matsearch.crystal.prototype import prototype_label
 from matsearch.propose.operators import OPERATORS, Parent, Pool, Proposal, load_operator, propose, shipped_pool
-from matsearch.propose.operators.base import MAX_FORMULA_UNITS
 from matsearch.propose.operators.crossover import Spliced, mended, nearest_balanced
 from matsearch.propose.operators.distortion import doubled
 from matsearch.propose.operators.explore import choose_positions, place
@@ -22,7 +21,7 @@ from matsearch.propose.operators.oxidation import guess_states, is_balanced
 from matsearch.propose.operators.spacing import distances, usual_distances
 from matsearch.propose.operators.substitution import assign, exchanges, pair_weights
 from matsearch.propose.operators.volumes import ELEMENTS, expected_volume, with_elements
-from matsearch.propose.space import Space
+from matsearch.propose.space import MAX_FORMULA_UNITS, Space
 from matsearch.records import Rejection
 from matsearch.reference.known import load_reference
 from matsearch.search.families import kind_of

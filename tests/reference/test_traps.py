@@ -6,7 +6,7 @@ from pymatgen.core import Composition, Lattice, Species, Structure
 
 from matsearch.crystal.cif import from_cif, to_cif
 from matsearch.crystal.tokens import TextError
-from matsearch.potential.base import load_potential
+from matsearch.potential.names import load_potential
 from matsearch.records import Rejection, Relaxed
 from matsearch.reference import load_reference
 from matsearch.reference.catalogue import read_catalogue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from matsearch.objectives.base import RESERVED
+from matsearch.objectives.catalogue import RESERVED
 from matsearch.report.frame import candidates_frame
 from matsearch.store import RunStore
 

@@ -10,7 +10,7 @@ from pymatgen.core import Lattice, Structure
 
 from matsearch.errors import ConfigError, InputError, PotentialError
 from matsearch.potential import load_potential
-from matsearch.potential.longrange.pqeq import PQEq
+from matsearch.potential.longrange.far import FarPQEq
 from matsearch.training import epochs
 from matsearch.training.data import LabelledData, LabelledStructure, split_by_formula
 from matsearch.training.epochs import Training, look
@@ -90,21 +90,6 @@ def test_training_learns_and_the_result_loads_by_its_path(data, long_range, tmp_
     assert len(lines) == 7 and lines[0].startswith("epoch,n_steps,learning_rate,training_loss,loss,seconds,energy_mae")
 
 
-def test_atoms_that_learn_their_share_first_leave_less_to_learn(data, tmp_path):
-    settings = QUICK.model_copy(update={"long_range": "pqeq", "epochs": 1, "prefit": 6})
-    told = []
-    found = fine_tune(data, settings, tmp_path, device="cpu", tell=told.append)
-    assert told[0].startswith("epoch 0 of 6") and told[7].startswith("epoch 0 of 1")
-    curves = np.genfromtxt(tmp_path / "prefit/learning_curves.csv", delimiter=",", names=True)
-    assert curves["atom_mae_ev"][-1] < 0.7 * curves["atom_mae_ev"][0]
-    assert found.history[0].errors.atom is None
-    # The card compares with the potential that all began with.
-    _, targets = prepared(data, settings)
-    assert found.targets.referenced_error == pytest.approx(targets.referenced_error)
-    taught = load_potential(str(tmp_path / "prefit"), "cpu").weights()
-    assert not torch.equal(taught["mlp.layers.0.weight"], starting_point("chgnet-0.3.0").weights["mlp.layers.0.weight"])
-
-
 def test_a_training_stopped_anywhere_goes_on_as_if_it_had_not_been(data, tmp_path, monkeypatch):
     whole = fine_tune(data, QUICK, tmp_path / "whole", device="cpu")
     monkeypatch.setattr(epochs, "CHECKPOINT_SECONDS", 0.0)
@@ -162,7 +147,7 @@ def test_terms_are_asked_once_and_another_training_is_not_gone_on_with(data, tmp
     def refuse(*arguments):
         raise AssertionError("asked again")
 
-    monkeypatch.setattr(PQEq, "evaluate", refuse)
+    monkeypatch.setattr(FarPQEq, "evaluate", refuse)
     fine_tune(data, settings, tmp_path, device="cpu")
     with pytest.raises(InputError, match="other settings"):
         fine_tune(data, settings.model_copy(update={"learning_rate": 0.1}), tmp_path, device="cpu")
@@ -188,7 +173,7 @@ def test_it_goes_on_from_what_it_made(data, tmp_path):
     again = settings.model_copy(update={"start": str(tmp_path / "first")})
     second = fine_tune(data, again, tmp_path / "second", device="cpu")
     assert second.history[0].errors.force == pytest.approx(first.best.errors.force, abs=1e-5)
-    with pytest.raises(PotentialError, match="beside pqeq"):
+    with pytest.raises(PotentialError, match="beside pqeq-far, not beside nothing"):
         fine_tune(data, again.model_copy(update={"long_range": "none"}), tmp_path / "third", device="cpu")
 
 
@@ -201,7 +186,7 @@ def test_atoms_far_from_all_others_are_trained_on_as_well(data, training):
     misses = trainee.misses(Shown.of(targets.training[:1], CPU), training=training)
     assert misses.energies.isfinite().all() and not misses.forces.any() and not misses.stresses.any()
     if training:
-        huber(misses, (1, 1, 1, 1, 1), 0.1, (1, 3, 9, 1, 1)).backward()
+        huber(misses, (1, 1, 1, 1), 0.1, (1, 3, 9, 1)).backward()
         assert all(one.grad is None or one.grad.isfinite().all() for one in trainee.parameters())
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from matsearch.potential.longrange import large
-from matsearch.potential.longrange.ewald import COULOMB, wave_vectors
+from matsearch.potential.longrange.ewald import COULOMB
 from matsearch.potential.longrange.terms import LONGEST, TOLERANCE, AtAtoms, Equilibrated, Terms, boys_functions
 
 MAX_FACTORS = 12
@@ -46,7 +46,7 @@ def energy(terms: Terms, charges: Tensor, shells: Tensor, at_atoms: AtAtoms | No
         return large.energy(terms, charges, shells)
     shell = terms.shell * terms.mask
     core = charges * terms.mask + shell
-    k, weights = wave_vectors(terms.cells, terms.integers, terms.waves)
+    k, weights = terms.wave_vectors()
     if at_atoms is None:
         waves = _waves_energy(k, weights, terms, core, shell, shells)
     else:
@@ -237,7 +237,7 @@ class _System:
     def __init__(self, terms: Terms, *, exact: bool = False) -> None:
         self.terms = terms
         self.n = terms.mask.shape[1]
-        k, weights = wave_vectors(terms.cells, terms.integers, terms.waves)
+        k, weights = terms.wave_vectors()
         squares = k.square().sum(2)
         self.along, self.twice = k.mT.contiguous(), 2 * weights
         self.phases = 2 * torch.pi * terms.fractional @ terms.integers.mT

@@ -27,7 +27,6 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.resources import files
-from typing import TYPE_CHECKING
 
 import torch
 from ase.data import atomic_numbers, chemical_symbols
@@ -41,9 +40,7 @@ from matsearch.potential.longrange.equilibration import LARGE, MANY_WAVES, energ
 from matsearch.potential.longrange.ewald import COULOMB, fractional_positions, wave_cutoff, waves
 from matsearch.potential.longrange.padding import Block, blocks, rejoin_atoms, rejoin_systems
 from matsearch.potential.longrange.terms import TOLERANCE, Terms
-
-if TYPE_CHECKING:
-    from matsearch.potential.response import Response
+from matsearch.potential.response import Response, shell_response
 
 EXPONENT_RADIUS2 = 0.5 * 0.462770
 """a R² of a Gaussian charge of radius R, as the parameters are published."""
@@ -53,7 +50,12 @@ LEAST_VACUUM = 5.0
 """Å that a slab in a field has to keep from its image."""
 ELEMENTS_AT_ONCE = 3e6
 """Entries [crystals x waves x charges and shells] that are held together."""
-SETS = {"pqeq": ("generic", "gao"), "pqeq-generic": ("generic",), "pqeq-refitted": ("generic", "refitted")}
+SETS = {
+    "pqeq": ("generic", "gao"),
+    "pqeq-generic": ("generic",),
+    "pqeq-refitted": ("generic", "refitted"),
+    "pqeq-far": ("generic", "gao", "far"),
+}
 """Names of potentials, and the tables of `data/pqeq.toml` that they take, later ones over earlier ones."""
 
 
@@ -85,7 +87,10 @@ class PQEqParameters:
 
     @classmethod
     def published(cls, name: str, device: str | torch.device = "cpu") -> PQEqParameters:
-        """The parameters that go by a name: `pqeq` (Gao et al.), `pqeq-generic` or `pqeq-refitted` (Naserifar et al.).
+        """The parameters that go by a name.
+
+        Those of `pqeq` (Gao et al.), `pqeq-generic` or `pqeq-refitted` (Naserifar et al.), or `pqeq-far` (Gao et al.
+        with a harder hydrogen).
 
         Raises:
             PotentialError: There is no such set.
@@ -168,6 +173,7 @@ class PQEq(ChargedPotential):
 
     Attributes:
         parameters: By atomic number.
+        screening: Length in Å beyond which charges and shells do not see each other (erfc(r/L)/r in place of 1/r).
     """
 
     not_finite = (
@@ -181,11 +187,19 @@ class PQEq(ChargedPotential):
         "PQEq leaves of them, or use PQEq alone, for charges and the response to a field"
     )
 
-    def __init__(self, name: str, parameters: PQEqParameters, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        name: str,
+        parameters: PQEqParameters,
+        device: torch.device | str = "cpu",
+        *,
+        screening: float = math.inf,
+    ) -> None:
         self.name = name
         self.energy_scale = name
         self.device = str(device)
         self.parameters = parameters
+        self.screening = screening
         self.elements = frozenset(parameters.symbols)
         if soft := parameters.soft():
             warnings.warn(
@@ -194,6 +208,10 @@ class PQEq(ChargedPotential):
                 HardnessWarning,
                 stacklevel=2,
             )
+
+    def double(self) -> PQEq:
+        """Itself: it computes in double precision."""
+        return self
 
     def output(self, batch: CrystalBatch, conditions: Conditions) -> Output:
         """Energies and charges of crystals under conditions; forces and stress are slopes of the energy in the field.
@@ -211,8 +229,6 @@ class PQEq(ChargedPotential):
 
     def response(self, batch: CrystalBatch, conditions: Conditions | None = None) -> Response:
         """Of the shells at the charges that the crystals have (`matsearch.potential.response.shell_response`)."""
-        from matsearch.potential.response import shell_response
-
         return shell_response(self, batch, conditions)
 
     def equilibrium(
@@ -284,6 +300,7 @@ class PQEq(ChargedPotential):
                 waves=mask,
                 mask=block.mask,
                 field=fields.index_select(0, block.systems),
+                screening=self.screening,
                 **{name: block.take(value) for name, value in values.items()},
             )
             yield block, terms, totals.index_select(0, block.systems)

@@ -20,7 +20,7 @@ from matsearch.potential.batch import CrystalBatch, Output
 from matsearch.potential.batched import BatchedPotential
 from matsearch.potential.device import torch_device
 from matsearch.potential.longrange.ewald import COULOMB
-from matsearch.potential.longrange.pqeq import PQEqParameters
+from matsearch.potential.longrange.pqeq import PQEq, PQEqParameters
 from matsearch.potential.longrange.terms import LONGEST, TOLERANCE
 from matsearch.potential.neighbors import Pairs
 
@@ -39,6 +39,8 @@ class TaperedPQEq(BatchedPotential):
     """
 
     not_finite = "its charges and shells have no minimum under the taper (polarization catastrophe)"
+    is_term = True
+    needs_refit = PQEq.needs_refit
 
     def __init__(
         self,

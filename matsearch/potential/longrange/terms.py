@@ -6,20 +6,23 @@ At charges q and shell displacements s it is
     S(k) = sum f(k) [(q + Z) exp(ik.r) - Z exp(ik.(r + s))],   f = exp(-k²/4a),
     own  = sum[((q + Z)² + Z²) J/2 - Z (q + Z) φ(|s|)],   φ(s) = C erf(sqrt(a/2) s)/s,   J = φ(0),
 
-with a core of charge q + Z at r and a shell of charge -Z at r + s, both Gaussians of exponent a, and a field F.
+with a core of charge q + Z at r and a shell of charge -Z at r + s, both Gaussians of exponent a, and a field F. Where
+interactions are screened at a length L, w is multiplied by 1 - exp(-k² L²/4), which takes erfc(r/L)/r for 1/r.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from matsearch.potential.longrange.ewald import COULOMB
+from matsearch.potential.longrange.ewald import COULOMB, wave_vectors
 
 TOLERANCE = 1e-10
 """Largest slope left: eV per e against the common potential, and eV/Å of a shell."""
@@ -49,6 +52,7 @@ class Terms:
         shell: [n_block, n] Z in e, charge of the core that balances the shell; zero for an atom without shell.
         exponent: [n_block, n] a in Å^-2.
         field: [n_block, 3] on the shells, in V/Å.
+        screening: L in Å; infinite for the whole interaction.
     """
 
     fractional: Tensor
@@ -62,10 +66,23 @@ class Terms:
     shell: Tensor
     exponent: Tensor
     field: Tensor
+    screening: float = math.inf
 
     def detached(self) -> Terms:
         """The same numbers without their history."""
-        return Terms(**{name: value.detach() for name, value in vars(self).items()})
+        values: dict[str, Any] = {name: one.detach() for name, one in vars(self).items() if isinstance(one, Tensor)}
+        return replace(self, **values)
+
+    def wave_vectors(self) -> tuple[Tensor, Tensor]:
+        """The waves in 1/Å, [n_block, n_waves, 3], and what each weighs, [n_block, n_waves] in eV/e²."""
+        k, weights = wave_vectors(self.cells, self.integers, self.waves)
+        return k, self.screened(weights, k.square().sum(2))
+
+    def screened(self, weights: Tensor, squares: Tensor) -> Tensor:
+        """What waves of these k² (1/Å²) weigh, from what they weigh without screening."""
+        if math.isinf(self.screening):
+            return weights
+        return weights * -torch.expm1(-0.25 * self.screening**2 * squares)
 
     def sites(self, charges: Tensor, shells: Tensor) -> Tensor:
         """[n_block] the energy without the waves, differentiable in all."""

@@ -27,8 +27,9 @@ from typing import TYPE_CHECKING
 
 from matsearch.errors import ConfigError
 from matsearch.plugins import resolve
-from matsearch.propose.operators.base import N_TRIES, Change, Operator, Parent, Proposal
+from matsearch.propose.operators.base import N_TRIES, Operator
 from matsearch.propose.operators.pool import Pool, shipped_pool
+from matsearch.propose.operators.records import Change, Parent, Proposal
 from matsearch.records import Rejection
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from matsearch.crystal.text import from_json, to_json
 from matsearch.crystal.wyckoff import from_compact
 from matsearch.errors import BackendRequestError, MatsearchError
 from matsearch.llm.base import Backend, SamplingOptions
-from matsearch.propose.operators.base import N_TRIES, Parent, Proposal
+from matsearch.propose.operators.base import N_TRIES
+from matsearch.propose.operators.records import Parent, Proposal
 from matsearch.propose.space import Space
 from matsearch.records import Completion, Prompt, Rejection
 

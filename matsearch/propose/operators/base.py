@@ -4,71 +4,24 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from matsearch.crystal.charges import check_charges
 from matsearch.crystal.checks import check_structure
 from matsearch.crystal.identity import KnownStructures
-from matsearch.propose.space import MAX_FORMULA_UNITS
+from matsearch.propose.operators.pool import Pool, shipped_pool
+from matsearch.propose.operators.records import Change, Parent, Proposal
+from matsearch.propose.space import most_atoms, target_counts
 from matsearch.records import Rejection, Stage
 
 if TYPE_CHECKING:
     import numpy as np
     from pymatgen.core import Structure
 
-    from matsearch.propose.operators.pool import Pool
     from matsearch.propose.space import Space
 
 N_TRIES = 10
 """Attempts at one proposal, each with other random choices, before it is given up."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parent:
-    """A crystal to start from.
-
-    Attributes:
-        structure: Ordered, in any cell.
-        id: Of the candidate, or of the known phase.
-    """
-
-    structure: Structure
-    id: int | str
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What one attempt made.
-
-    Attributes:
-        structure: The new crystal; not checked yet.
-        text: What was done, for a person: `Sr for Ca`.
-        used: Ids of the parents that it was made from; a known phase from the pool counts as one.
-    """
-
-    structure: Structure
-    text: str
-    used: tuple[int | str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Proposal:
-    """A new crystal with where it came from.
-
-    Attributes:
-        structure: Passes `check_structure` and lies within the space asked for.
-        operator: Name of the operator.
-        parents: Ids of the parents, and of the known phases, that it was made from.
-        change: What was done, for a person: `Sr for Ca`.
-        n_tries: Attempts that it took.
-    """
-
-    structure: Structure
-    operator: str
-    parents: tuple[int | str, ...]
-    change: str
-    n_tries: int
 
 
 class Operator(ABC):
@@ -97,8 +50,6 @@ class Operator(ABC):
     def pool(self) -> Pool:
         """Known phases to draw on: those given, or those that come with the package."""
         if self._pool is None:
-            from matsearch.propose.operators.pool import shipped_pool
-
             self._pool = shipped_pool()
         return self._pool
 
@@ -199,24 +150,6 @@ def check_against(structure: Structure, space: Space) -> Rejection | None:
     if found is None and space.composition is not None and len(structure) % sum(target_counts(space).values()):
         return refusal("wrong_composition", f"{len(structure)} atoms are no whole number of {space.composition}")
     return found
-
-
-def most_atoms(space: Space) -> int | None:
-    """Atoms that a cell may have."""
-    if space.composition is None:
-        return space.max_atoms
-    limit = MAX_FORMULA_UNITS * sum(target_counts(space).values())
-    return limit if space.max_atoms is None else min(limit, space.max_atoms)
-
-
-def target_counts(space: Space) -> dict[str, int]:
-    """Atoms of each element in one formula unit of the composition asked for, reduced."""
-    from pymatgen.core import Composition
-
-    if space.composition is None:
-        return {}
-    amounts = Composition(space.composition).element_composition.reduced_composition.get_el_amt_dict()
-    return {symbol: round(amount) for symbol, amount in amounts.items()}
 
 
 def symbols_of(structure: Structure) -> list[str]:

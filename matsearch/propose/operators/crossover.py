@@ -15,21 +15,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from matsearch.propose.operators.base import (
-    MAX_FORMULA_UNITS,
-    Change,
-    Operator,
-    Parent,
-    count,
-    most_atoms,
-    refusal,
-    symbols_of,
-    target_counts,
-)
+from matsearch.propose.operators.base import Operator, count, refusal, symbols_of
 from matsearch.propose.operators.compositions import cell_formula
 from matsearch.propose.operators.oxidation import electronegativity, is_alloy, is_balanced
+from matsearch.propose.operators.records import Change, Parent
 from matsearch.propose.operators.spacing import distances, reduced, shortest_vector, usual_distances
 from matsearch.propose.operators.volumes import expected_volume, with_elements
+from matsearch.propose.space import MAX_FORMULA_UNITS, most_atoms, target_counts
 from matsearch.records import Rejection
 
 if TYPE_CHECKING:

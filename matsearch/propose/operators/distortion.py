@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from matsearch.propose.operators.base import Change, Operator, Parent, most_atoms, symbols_of
+from matsearch.propose.operators.base import Operator, symbols_of
 from matsearch.propose.operators.orbits import Orbits, to_orbits
+from matsearch.propose.operators.records import Change, Parent
 from matsearch.propose.operators.substitution import with_target
+from matsearch.propose.space import most_atoms
 from matsearch.records import Rejection
 
 if TYPE_CHECKING:

@@ -14,20 +14,14 @@ import numpy as np
 from matsearch.crystal.space_groups import space_group
 from matsearch.crystal.wyckoff import n_free_lengths_and_angles
 from matsearch.crystal.wyckoff_positions import WyckoffPosition, wyckoff_positions
-from matsearch.propose.operators.base import (
-    MAX_FORMULA_UNITS,
-    Change,
-    Operator,
-    Parent,
-    most_atoms,
-    refusal,
-    target_counts,
-)
+from matsearch.propose.operators.base import Operator, refusal
 from matsearch.propose.operators.compositions import allowed_elements, cell_formula, random_elements
 from matsearch.propose.operators.orbits import Orbits, cell_matrix, primitive_images
 from matsearch.propose.operators.oxidation import is_alloy
+from matsearch.propose.operators.records import Change, Parent
 from matsearch.propose.operators.spacing import room_of, shortest_vector
 from matsearch.propose.operators.volumes import expected_volume
+from matsearch.propose.space import MAX_FORMULA_UNITS, most_atoms, target_counts
 from matsearch.records import Rejection
 from matsearch.reference.catalogue import amounts_in
 

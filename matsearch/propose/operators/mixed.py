@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from matsearch.propose.operators.base import Change, Operator, Parent, pick, refusal
+from matsearch.propose.operators.base import Operator, pick, refusal
 from matsearch.propose.operators.crossover import Crossover
 from matsearch.propose.operators.distortion import Distort
 from matsearch.propose.operators.explore import Explore
 from matsearch.propose.operators.prototype import Prototype
+from matsearch.propose.operators.records import Change, Parent
 from matsearch.propose.operators.substitution import Substitute
 from matsearch.propose.operators.vacancy import Vacancy
 from matsearch.propose.operators.wyckoff_edit import WyckoffEdit

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
-from matsearch.propose.operators.base import Parent, most_atoms, target_counts
+from matsearch.propose.operators.records import Parent
+from matsearch.propose.space import most_atoms, target_counts
 from matsearch.records import Kind
 from matsearch.reference.catalogue import amounts_in
 from matsearch.search.families import kind_of

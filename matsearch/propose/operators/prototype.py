@@ -9,21 +9,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from matsearch.crystal.prototype import prototype_label
-from matsearch.propose.operators.base import (
-    Change,
-    Operator,
-    Parent,
-    count,
-    most_atoms,
-    refusal,
-    symbols_of,
-    target_counts,
-)
+from matsearch.propose.operators.base import Operator, count, refusal, symbols_of
 from matsearch.propose.operators.compositions import allowed_elements, cell_formula, random_elements, reduced_counts
 from matsearch.propose.operators.oxidation import electronegativity
 from matsearch.propose.operators.pool import Pool, Type
+from matsearch.propose.operators.records import Change, Parent
 from matsearch.propose.operators.substitution import assign
 from matsearch.propose.operators.volumes import with_elements
+from matsearch.propose.space import most_atoms, target_counts
 from matsearch.records import Rejection
 from matsearch.reference.catalogue import amounts_in
 

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from matsearch.crystal.checks import EDGES, MIN_VOLUME, check_structure
-from matsearch.propose.operators.base import Change, Operator, Parent, count, most_atoms, refusal, symbols_of
+from matsearch.propose.operators.base import Operator, count, refusal, symbols_of
 from matsearch.propose.operators.compositions import cell_formula
 from matsearch.propose.operators.crossover import nearest_balanced, without_surplus
 from matsearch.propose.operators.oxidation import is_alloy, is_balanced
+from matsearch.propose.operators.records import Change, Parent
 from matsearch.propose.operators.spacing import offsets, reduced, usual_distances
 from matsearch.propose.operators.volumes import expected_volume
+from matsearch.propose.space import most_atoms
 from matsearch.records import Rejection
 
 if TYPE_CHECKING:

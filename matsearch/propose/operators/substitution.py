@@ -16,19 +16,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
-from matsearch.propose.operators.base import (
-    Change,
-    Operator,
-    Parent,
-    count,
-    pick,
-    refusal,
-    symbols_of,
-    target_counts,
-)
+from matsearch.propose.operators.base import Operator, count, pick, refusal, symbols_of
 from matsearch.propose.operators.compositions import reduced_counts
 from matsearch.propose.operators.oxidation import electronegativity, guess_states, is_balanced, states_of
+from matsearch.propose.operators.records import Change, Parent
 from matsearch.propose.operators.volumes import ELEMENTS, with_elements
+from matsearch.propose.space import target_counts
 from matsearch.records import Rejection
 
 if TYPE_CHECKING:

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from matsearch.crystal.space_groups import space_group
-from matsearch.propose.operators.base import Change, Operator, Parent, count, most_atoms, pick, refusal, symbols_of
+from matsearch.propose.operators.base import Operator, count, pick, refusal, symbols_of
 from matsearch.propose.operators.compositions import allowed_elements, cell_formula
 from matsearch.propose.operators.distortion import doubled
 from matsearch.propose.operators.orbits import Orbits, primitive_images, to_orbits, to_primitive
 from matsearch.propose.operators.oxidation import is_alloy, is_balanced
+from matsearch.propose.operators.records import Change, Parent
 from matsearch.propose.operators.spacing import distances, reduced, room_of, usual_distances
 from matsearch.propose.operators.substitution import with_target
 from matsearch.propose.operators.volumes import expected_volume
+from matsearch.propose.space import most_atoms
 from matsearch.records import Rejection
 
 if TYPE_CHECKING:

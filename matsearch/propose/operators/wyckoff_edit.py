@@ -11,9 +11,10 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 
 from matsearch.crystal.space_groups import space_group
 from matsearch.crystal.wyckoff_positions import WyckoffPosition, wyckoff_letter, wyckoff_positions
-from matsearch.propose.operators.base import Change, Operator, Parent, refusal
+from matsearch.propose.operators.base import Operator, refusal
 from matsearch.propose.operators.orbits import Orbits, primitive_images, to_orbits
 from matsearch.propose.operators.oxidation import is_alloy
+from matsearch.propose.operators.records import Change, Parent
 from matsearch.propose.operators.spacing import room_of
 from matsearch.propose.operators.substitution import with_target
 from matsearch.records import Rejection
