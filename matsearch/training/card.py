@@ -71,7 +71,8 @@ def _facts(made: Refitted, files: Sequence[Path], n_left_out: int, data_licence:
     weights = "none beyond the data's" if scratch else "the weights derive from CHGNet's (modified BSD)"
     split = ""
     if settings.long_range == "pqeq":
-        split = " So it is a short-ranged part, the network less screened PQEq, and PQEq with Ewald sums."
+        beside = "" if settings.dispersion is None else ", and dispersion"
+        split = f" So it is a short-ranged part, the network less screened PQEq; PQEq with Ewald sums{beside}."
     return [
         f"- **What**: CHGNet, trained from {own}; E = {' + '.join(parts)}.{split}",
         f"- **Data**: {', '.join(path.name for path in files)}: {len(targets.training)} structures to train on "

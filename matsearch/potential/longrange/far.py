@@ -12,13 +12,15 @@ E_short + E_PQEq = network + E_far. Each energy is stationary in its own charges
 those between fragments far apart are PQEq's own.
 
 At L = 2 Å next to nothing is left in crystals (`benchmarks/far_share.py`, 400 of the Materials Project, every other one
-strained and rattled; mean absolute values): 1.3 meV/atom, 1.8 meV/Å and 0.008 GPa, where PQEq's whole energy spreads
+strained and rattled; mean absolute values): 1.2 meV/atom, 1.8 meV/Å and 0.007 GPa, where PQEq's whole energy spreads
 over 342 meV/atom. What is left is large where charges are far from what balances them: in surfaces, in layers, between
-molecules. A shorter L leaves more (4.0 meV/atom at 1 Å); with a longer one two ions 6 Å apart, where the network ends,
+molecules. A shorter L leaves more (3.8 meV/atom at 1 Å); with a longer one two ions 6 Å apart, where the network ends,
 feel less of each other: Na and Cl 0.93 of PQEq's force at 1 Å, 0.78 at 2 Å, 0.63 at 3 Å.
 
-Fragments that hold fractional charges at any distance (PQEq's flow of charge) differ from free ones by a constant: 1.09
-eV for Na and Cl. So no energy of dissociation is to be read from it.
+What the screened sum leaves out of a charge's interaction with itself stays, as in Wolf's: it acts as a softer core, so
+that the screened charges are the larger ones where nothing is near (Na and Cl at infinity 0.78 e, PQEq's own 0.40 e),
+and E_far of a neutral crystal is not negative. Fragments that hold fractional charges at any distance (PQEq's flow of
+charge) differ from free ones by a constant: 1.09 eV for Na and Cl. So no energy of dissociation is to be read from it.
 """
 
 from __future__ import annotations

@@ -173,7 +173,8 @@ class PQEq(ChargedPotential):
 
     Attributes:
         parameters: By atomic number.
-        screening: Length in Å beyond which charges and shells do not see each other (erfc(r/L)/r in place of 1/r).
+        screening: Length in Å beyond which charges and shells do not see each other: erfc(r/L)/r in place of 1/r,
+            for a charge and itself, too, so that each has the self term of Wolf's sum.
     """
 
     not_finite = (
