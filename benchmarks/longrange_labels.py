@@ -1,6 +1,6 @@
 """Labels to train matsearch-lr and its twin on: energies of the Materials Project, slopes of a teacher about them.
 
-    python benchmarks/longrange_labels.py --out labels [--structures 7750] [--stiffness 1.11]
+    python benchmarks/longrange_labels.py --out labels [--structures 12500] [--stiffness 1.11]
 
 Reads `data/mp20_mpts52.parquet` and `data/mp_structures.parquet` of the folder named in MATSEARCH_SHARED. Crystals are
 those of MP-20's training split that are in no split of MPTS-52, of up to --most-atoms atoms, at their formation energy
@@ -226,7 +226,7 @@ def main() -> None:
     """Write the files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--structures", type=int, default=7_750)
+    parser.add_argument("--structures", type=int, default=12_500)
     parser.add_argument("--held-out", type=int, default=250)
     parser.add_argument("--most-atoms", type=int, default=12)
     parser.add_argument("--each", type=int, default=1)
@@ -273,7 +273,8 @@ def main() -> None:
         found = mended(made, teacher, asked.stiffness)
         if number:
             of_pbe = [row for row in found if RELAXED not in row.source]
-            _write(of_pbe, path.with_name(path.name.replace("train", "pbe")))
+            if of_pbe:
+                _write(of_pbe, path.with_name(path.name.replace("train", "pbe")))
             found = [row for row in found if RELAXED in row.source]
         _write(found, path)
 
