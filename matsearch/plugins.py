@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -61,6 +64,23 @@ def import_path(kind: str, path: str) -> Any:
     with _importing(what, module_name):
         module = _import_file(Path(module_name)) if is_file else importlib.import_module(module_name)
     return _attribute(what, module, attribute)
+
+
+@cache  # a file may be edited while what was imported from it is at work
+def source_hash(found: Any) -> str:
+    """The version of a function or class: of the file that it was imported from, of the main program its own text.
+
+    Empty where there is no such text, as for what is built in.
+    """
+    try:
+        if found.__module__ == "__main__":
+            text = inspect.getsource(found).encode()
+        else:
+            file = inspect.getsourcefile(found)
+            text = b"" if file is None else Path(file).read_bytes()
+    except (AttributeError, OSError, TypeError):
+        return ""
+    return hashlib.sha256(text).hexdigest()[:16] if text else ""
 
 
 @contextmanager

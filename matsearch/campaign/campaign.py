@@ -7,7 +7,7 @@ import json
 import shlex
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from matsearch.config import (
     resolve_config,
 )
 from matsearch.errors import BackendError, BackendUnavailableError, ConfigError, MatsearchError, StoreError
+from matsearch.plugins import source_hash
 from matsearch.potential.weights import weight_hashes
 from matsearch.report.frame import candidates_frame
 from matsearch.report.page import write_report
@@ -182,6 +183,7 @@ class Campaign:
             "config": json.dumps(config),
             "versions": json.dumps(found),
             "weights": json.dumps(weights),
+            "objective_sources": json.dumps(_own_objectives(parts)),
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "status": "new",
             "reference_hash": parts.reference_hash(),
@@ -207,6 +209,12 @@ class Campaign:
             raise ConfigError(
                 f"the weights of {', '.join(other)} are not those that {self.run_dir} began with (SHA-256 in "
                 "resolved.json): energies of two potentials meet on no hull; put the files back, or start a new run"
+            )
+        written = json.loads(store.meta.get("objective_sources", "null"))
+        if written is not None and (other := sorted(_differing(written, _own_objectives(parts)))):
+            raise ConfigError(
+                f"what objective {', '.join(other)} is imported from is not as it was when {self.run_dir} began: "
+                "values of two versions would meet in one table; put the file back, or start a new run"
             )
         store.set_meta("status", "running")
         ledger = Ledger(self.config.budget, earlier_hours=float(store.meta.get("hours", "0")))
@@ -304,8 +312,8 @@ def _hidden(parts: Parts) -> frozenset[str]:
     return frozenset() if parts.reference is None else parts.reference.hidden
 
 
-def _differing(before: dict[str, dict[str, str]], after: dict[str, dict[str, str]]) -> set[str]:
-    """Potentials whose files of weights are not the same."""
+def _differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:
+    """Names of what is not the same."""
     return {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
 
 
@@ -313,6 +321,16 @@ def _weights(parts: Parts) -> dict[str, dict[str, str]]:
     """Potential to its files of weights to their SHA-256; those without such files are left out."""
     asked = [parts.potential, *([] if parts.second_opinion is None else [parts.second_opinion.potential])]
     return {one.name: hashes for one in asked if (hashes := weight_hashes(one))}
+
+
+def _own_objectives(parts: Parts) -> dict[str, str]:
+    """Name to version of the objectives that are not matsearch's own."""
+    written = {one.name: one.written_as for one in parts.objectives}
+    return {
+        name: source_hash(found)
+        for name, found in written.items()
+        if getattr(found, "__module__", "").partition(".")[0] != "matsearch"
+    }
 
 
 def _sample_prompt(parts: Parts, phases: Sequence[Phase], operator: str, style: str) -> str:

@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from inspect import isfunction
 from typing import TYPE_CHECKING, Any, Literal
 
 from matsearch.errors import ConfigError, MatsearchError, MixedHullError
@@ -51,6 +52,11 @@ class Objective(ABC):
 
         What goes wrong with one crystal is its rejection; an exception is a bug, or broken machinery.
         """
+
+    @property
+    def written_as(self) -> Any:
+        """The class or function that its author wrote: its version is that of the objective."""
+        return type(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +111,13 @@ class FunctionObjective(Objective):
             return self.function(structure)
         except MatsearchError:
             raise  # broken machinery concerns everyone
-        except Exception as err:  # noqa: BLE001 - someone else's function: whatever it raises concerns this crystal
+        except (Exception, SystemExit) as err:  # noqa: BLE001 - someone else's: what it raises concerns this crystal
             return _failed(err)
+
+    @property
+    def written_as(self) -> Any:
+        """The function."""
+        return self.function
 
 
 class CallableObjective(Objective):
@@ -123,6 +134,11 @@ class CallableObjective(Objective):
         """As the thing itself."""
         values: list[float | Rejection] = self._made(relaxed)
         return values
+
+    @property
+    def written_as(self) -> Any:
+        """The thing's class, or the thing where that is a function."""
+        return self._made if isfunction(self._made) else type(self._made)
 
 
 def evaluate_objective(objective: Objective, relaxed: Sequence[Relaxed]) -> list[Score | Rejection]:
@@ -170,7 +186,7 @@ def values_of(objective: Objective, relaxed: Sequence[Relaxed]) -> list[float | 
         values: Any = objective([copy_of(one) for one in relaxed])
     except MatsearchError:
         raise
-    except Exception as err:  # noqa: BLE001 - a plug-in: one crystal of the list must not cost the others theirs
+    except (Exception, SystemExit) as err:  # noqa: BLE001 - a plug-in's: one crystal must not cost the others theirs
         if len(relaxed) == 1:
             return [_failed(err)]
         return [values_of(objective, [one])[0] for one in relaxed]
@@ -212,5 +228,5 @@ def _refuse(reason: str, detail: str) -> Rejection:
     return Rejection(Stage.SCORE, reason, detail)
 
 
-def _failed(err: Exception) -> Rejection:
+def _failed(err: Exception | SystemExit) -> Rejection:
     return _refuse("objective_error", f"{type(err).__name__}: {err}")

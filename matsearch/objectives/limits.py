@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from matsearch.objectives.base import FunctionObjective, Objective, copy_of, values_of
 from matsearch.records import Rejection, Relaxed, Stage
@@ -49,6 +49,11 @@ class Limited(Objective):
             except TimedOutError:
                 pass  # by some of them, and only each alone tells which
         return [self._alone(one) for one in relaxed]
+
+    @property
+    def written_as(self) -> Any:
+        """As the objective."""
+        return self.objective.written_as
 
     @property
     def _seconds(self) -> float:

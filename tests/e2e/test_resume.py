@@ -139,3 +139,29 @@ def test_a_run_does_not_go_on_with_other_weights(write_campaign, command, tmp_pa
         store.execute("UPDATE meta SET value = ? WHERE key = 'weights'", (json.dumps(other),))
     status, _, err = command("run", str(run_dir), "--set", "budget.relaxations=2")
     assert status != 0 and "the weights of chgnet-0.3.0 are not those" in err and "start a new run" in err
+
+
+OWN_OBJECTIVE = """
+import matsearch as ms
+
+
+@ms.objective(name="edge", unit="Å", direction="max")
+def edge(structure):
+    return structure.lattice.a
+"""
+
+
+def test_a_run_does_not_go_on_with_an_edited_objective(write_campaign, command, tmp_path):
+    path, run_dir = tmp_path / "own.py", tmp_path / "run"
+    path.write_text(OWN_OBJECTIVE)
+    campaign = write_campaign(more=f'[[objectives]]\nname = "{path}:edge"\n')
+    assert command("run", campaign, "--run-dir", run_dir, "--set", "budget.relaxations=1")[0] == 0
+    path.write_text(OWN_OBJECTIVE.replace("lattice.a", "lattice.b"))
+    for name in [name for name in sys.modules if name.endswith(str(path))]:
+        del sys.modules[name]  # as another process would not have it
+    status, _, err = command("run", run_dir, "--set", "budget.relaxations=2")
+    assert status != 0 and "objective edge is imported from is not as it was" in err and "start a new run" in err
+    path.write_text(OWN_OBJECTIVE)
+    for name in [name for name in sys.modules if name.endswith(str(path))]:
+        del sys.modules[name]
+    assert command("run", run_dir, "--set", "budget.relaxations=2")[0] == 0

@@ -62,6 +62,20 @@ def test_an_exception_on_one_crystal_is_its_rejection():
     assert values == [1.0, Rejection(Stage.SCORE, "objective_error", "ZeroDivisionError: no band gap")]
 
 
+@pytest.mark.parametrize("timeout", [None, 10.0])
+def test_an_objective_that_ends_the_process_ends_its_crystal(timeout):
+    @objective(name="quitter", unit="1", direction="max", timeout=timeout)
+    def quitter(structure):
+        if structure.lattice.a > 4.5:
+            sys.exit("no licence")
+        return 1.0
+
+    context = ObjectiveContext(potential=None)
+    one, other = evaluate_objective(load_objective("quitter", context), [relaxed(4.0), relaxed(5.0)])
+    assert one.value == 1.0
+    assert other == Rejection(Stage.SCORE, "objective_error", "SystemExit: no licence")
+
+
 def test_broken_machinery_is_raised_not_recorded():
     @objective(name="lost", unit="1", direction="max")
     def lost(structure):

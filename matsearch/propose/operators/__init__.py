@@ -18,13 +18,11 @@ generator: the same parents, space and state give the same proposal.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from functools import cache
-from inspect import getsourcefile, isabstract
-from pathlib import Path
+from inspect import isabstract
 from typing import TYPE_CHECKING
 
+from matsearch import plugins
 from matsearch.errors import ConfigError
 from matsearch.plugins import resolve
 from matsearch.propose.operators.base import N_TRIES, Operator
@@ -94,7 +92,7 @@ def source_hash(name: str) -> str:
     Raises:
         ConfigError: As `load_operator`.
     """
-    return "" if name in OPERATORS else _hash_of_file(_class_of(name))
+    return "" if name in OPERATORS else plugins.source_hash(_class_of(name))
 
 
 def _class_of(name: str) -> type[Operator]:
@@ -104,16 +102,6 @@ def _class_of(name: str) -> type[Operator]:
     if isabstract(found) or not isinstance(getattr(found, "name", None), str):
         raise ConfigError(f"operator {name!r} must have a name and a method attempt")
     return found
-
-
-@cache  # a file may be edited while what was imported from it is at work
-def _hash_of_file(operator: type[Operator]) -> str:
-    try:
-        file = getsourcefile(operator)
-        content = None if file is None else Path(file).read_bytes()
-    except (OSError, TypeError):
-        return ""
-    return "" if content is None else hashlib.sha256(content).hexdigest()[:16]
 
 
 def propose(
