@@ -351,7 +351,7 @@ def load_reference(potential_name: str, folder: Path | None = None) -> Reference
             + (f" in {place}" if folder is not None else "")
             + f"; potentials that have one: {', '.join(potentials_in(place)) or 'none'}. Make it with "
             f"`matsearch reference build --potential {shlex.quote(potential_name)} --out FOLDER` (hours on a CPU, "
-            'minutes with `--elements` for a few) and name it by `[reference] path = "FOLDER"`, use one of those, or an '
+            'minutes with `--elements`) and name it by `[reference] path = "FOLDER"`; or use one of those, or an '
             "objective that needs no hull"
         )
     return _load_reference(potential_name, path, version_of(path), read_catalogue(place))
