@@ -49,13 +49,25 @@ class Correction(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     energy_references: dict[str, FiniteFloat] | None = None
     energy_scale: str | None = None
 
+    def after(self, earlier: Correction) -> Correction:
+        """The one correction that does both, of what the earlier one corrects."""
+        systems = sorted({*self.scales, *earlier.scales})
+        scales = {one: earlier.scales.get(one, 1.0) * self.scales.get(one, 1.0) for one in systems}
+        references = earlier.energy_references if self.energy_references is None else self.energy_references
+        return Correction(
+            base=earlier.base,
+            scales=scales,
+            energy_references=references,
+            energy_scale=self.energy_scale or earlier.energy_scale,
+        )
+
 
 class CorrectedPotential(BatchedPotential):
     """A potential under a correction.
 
     Attributes:
-        base: What is corrected.
-        correction: How.
+        base: What is corrected; where that was corrected already, what it was made of.
+        correction: How, both corrections in one.
     """
 
     def __init__(self, base: Potential, correction: Correction, name: str | None = None) -> None:
@@ -80,6 +92,11 @@ class CorrectedPotential(BatchedPotential):
             raise PotentialError(f"{base.name} knows no {', '.join(unknown)}; leave out their composition energies")
         if new != own and correction.energy_scale is None:
             raise PotentialError("composition energies give energies of another meaning; state their energy_scale")
+        if isinstance(base, CorrectedPotential):
+            # Both in one, so that what is saved needs nothing but the first base.
+            base, correction = base.base, correction.after(base.correction)
+            assert base.energy_references is not None, "it was corrected"
+            own = base.energy_references
         self.base = base
         self.correction = correction
         content = [base.name, correction.model_dump(mode="json", exclude={"base"})]

@@ -94,6 +94,21 @@ def test_new_composition_energies_replace_the_old_ones():
     assert corrected.energy_references == {one: references[one] for one in sorted(corrected.elements)}
 
 
+def test_a_correction_of_a_correction_is_one_and_loads_by_its_path(tmp_path):
+    references = {symbol: 1.0 + number for number, symbol in enumerate(sorted(load_potential("chgnet-0.3.0").elements))}
+    first = Correction(base="", energy_references=references, energy_scale="other", scales={"Cl-Na": 1.2})
+    once = CorrectedPotential(load_potential("chgnet-0.3.0", "cpu"), first)
+    twice = CorrectedPotential(once, Correction(base="", scales={"Cl-Na": 1.5, "Mg-O": 0.5}))
+    twice.save(tmp_path / "both")
+    loaded = load_potential(str(tmp_path / "both"), "cpu")
+    assert loaded.energy_scale == "other" and loaded.energy_references == once.energy_references
+    for crystal in example_crystals():
+        scale = 1.5 if set(crystal.symbol_set) == {"Na", "Cl"} else 1.0
+        composition = sum(references[site.specie.symbol] for site in crystal)
+        (one,), (both,) = once.energies([crystal]), loaded.energies([crystal])
+        assert both - composition == pytest.approx(scale * (one - composition), rel=1e-6)
+
+
 def test_its_name_tells_corrections_apart():
     names = [
         CorrectedPotential(Walls(), Correction(base="walls", scales={"Cl-Na": scale})).name for scale in (1.1, 1.1, 1.2)
