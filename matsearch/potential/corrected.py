@@ -70,6 +70,9 @@ class CorrectedPotential(BatchedPotential):
         correction: How, both corrections in one.
     """
 
+    base: BatchedPotential
+    correction: Correction
+
     def __init__(self, base: Potential, correction: Correction, name: str | None = None) -> None:
         """Correct a potential.
 
