@@ -97,7 +97,8 @@ class CorrectedPotential(BatchedPotential):
             raise PotentialError("composition energies give energies of another meaning; state their energy_scale")
         if isinstance(base, CorrectedPotential):
             # Both in one, so that what is saved needs nothing but the first base.
-            base, correction = base.base, correction.after(base.correction)
+            correction = correction.after(base.correction)
+            base = base.base
             assert base.energy_references is not None, "it was corrected"
             own = base.energy_references
         self.base = base
