@@ -37,6 +37,7 @@ _CHGNET = Needs("chgnet", "pip install chgnet", False, "weights in the chgnet pa
 NEEDS = {
     "chgnet-0.3.0": _CHGNET,
     "chgnet-r2scan": _CHGNET,
+    "matsearch-lr": Needs("matsearch", "", False, "CHGNet refitted beside pqeq-far: charges, long range"),
     "pqeq": _PQEQ,
     "pqeq-generic": _PQEQ,
     "pqeq-refitted": _PQEQ,

@@ -12,6 +12,7 @@ from matsearch.potential.base import Potential
 POTENTIALS = {
     "chgnet-0.3.0": "matsearch.potential.chgnet:chgnet_030",
     "chgnet-r2scan": "matsearch.potential.chgnet:chgnet_r2scan",
+    "matsearch-lr": "matsearch.potential.refitted:matsearch_lr",
     "pqeq": "matsearch.potential.longrange.pqeq:pqeq",
     "pqeq-generic": "matsearch.potential.longrange.pqeq:pqeq_generic",
     "pqeq-refitted": "matsearch.potential.longrange.pqeq:pqeq_refitted",

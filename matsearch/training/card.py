@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -75,7 +76,7 @@ def _facts(made: Refitted, files: Sequence[Path], n_left_out: int, data_licence:
         split = f" So it is a short-ranged part, the network less screened PQEq; PQEq with Ewald sums{beside}."
     return [
         f"- **What**: CHGNet, trained from {own}; E = {' + '.join(parts)}.{split}",
-        f"- **Data**: {', '.join(path.name for path in files)}: {len(targets.training)} structures to train on "
+        f"- **Data**: {_named(files)}: {len(targets.training)} structures to train on "
         f"({labels['forces']} with forces, {labels['stress']} with stress), {len(targets.held_out)} of {len(held)} "
         f"other formulas held out; {n_left_out} rows left out, {len(targets.suspects)} with energies far from the "
         f"rest (`{LEFT_OUT}`).",
@@ -92,6 +93,20 @@ def _facts(made: Refitted, files: Sequence[Path], n_left_out: int, data_licence:
         "curves.",
         f"- **Licence**: {weights}; data: {data_licence or 'nothing was stated'}.",
     ]
+
+
+def _named(files: Sequence[Path]) -> str:
+    """Files by name, numbered ones together."""
+    kinds: dict[str, list[str]] = {}
+    for path in files:
+        kinds.setdefault(re.sub(r"\d+", "*", path.name), []).append(path.name)
+    words = []
+    for kind, names in kinds.items():
+        n_files = len(set(names))
+        more = [f"{n_files} files"] if n_files > 1 else []
+        more += [f"{len(names) // n_files} times"] if len(names) > n_files else []
+        words.append((kind if n_files > 1 else names[0]) + (f" ({', '.join(more)})" if more else ""))
+    return ", ".join(words)
 
 
 def _errors(made: Refitted) -> list[str]:
