@@ -10,7 +10,7 @@ from matsearch.potential import load_potential
 CARDS = files("matsearch.potential") / "cards"
 
 
-@pytest.mark.parametrize("name", ["chgnet-0.3.0", "chgnet-r2scan", "pqeq"])
+@pytest.mark.parametrize("name", ["chgnet-0.3.0", "chgnet-r2scan", "matsearch-lr", "pqeq"])
 def test_a_card_names_elements_and_energy_scale_of_its_potential(name):
     card = (CARDS / f"{name}.md").read_text("utf-8")
     potential = load_potential(name, "cpu")

@@ -23,8 +23,8 @@ def potential() -> Potential:
 
 def dimer(distance: float) -> Structure:
     places = [[0.0, 0.0, 0.0], [distance, 0.0, 0.0]]
-    # So large that images do not count: at 40 Å they take an eighth of the force between ions 12 Å apart.
-    return Structure(Lattice.cubic(100.0), ["Na", "Cl"], places, coords_are_cartesian=True)
+    # At 40 Å images take an eighth of the force between ions 12 Å apart.
+    return Structure(Lattice.cubic(60.0), ["Na", "Cl"], places, coords_are_cartesian=True)
 
 
 def test_it_is_small_and_comes_with_its_card_and_curves() -> None:
