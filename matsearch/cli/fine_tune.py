@@ -48,6 +48,9 @@ def fine_tune(
     freeze: Annotated[
         list[str] | None, typer.Option("--freeze", help="Weights that stay, such as atom_embedding; may be repeated.")
     ] = None,
+    trained_share: Annotated[
+        float, typer.Option("--trained-share", help="Share of the trained weights in the result, the rest the start's.")
+    ] = 1.0,
     referencing: Annotated[
         bool, typer.Option("--referencing/--no-referencing", help="Refit composition energies first.")
     ] = True,
@@ -95,6 +98,7 @@ def fine_tune(
         patience=patience,
         batch_atoms=batch_atoms,
         learning_rate=learning_rate,
+        trained_share=trained_share,
         frozen=tuple(freeze or ()),
         seed=seed,
     )

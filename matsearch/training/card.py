@@ -70,6 +70,7 @@ def _facts(made: Refitted, files: Sequence[Path], n_left_out: int, data_licence:
     charges = {"pqeq": ", charges", "latent": ", charges up to one sign, Born charges"}.get(settings.long_range, "")
     moments = "" if settings.long_range == "latent" else ", magnetic moments (magnitudes)"
     weights = "none beyond the data's" if scratch else "the weights derive from CHGNet's (modified BSD)"
+    share = f" by {settings.trained_share:g}, the start's by the rest" if settings.trained_share < 1 else ""
     split = ""
     if settings.long_range == "pqeq":
         beside = "" if settings.dispersion is None else ", and dispersion"
@@ -86,7 +87,7 @@ def _facts(made: Refitted, files: Sequence[Path], n_left_out: int, data_licence:
         f"{', '.join(f'{symbol} {counts[symbol]}' for symbol in targets.symbols)}. Others are refused by name.",
         f"- **Gives**: energy, forces, stress{moments}{charges}.",
         f"- **Training**: {end.epoch} epochs, {end.n_steps} steps of about {settings.batch_atoms} atoms, "
-        f"{end.seconds / 60:.1f} min; averaged weights of epoch {made.best.epoch}; learning rate "
+        f"{end.seconds / 60:.1f} min; averaged weights of epoch {made.best.epoch}{share}; learning rate "
         f"{settings.learning_rate:g}, losses of energies, forces, stresses and moments "
         f"weighted {', '.join(f'{one:g}' for one in settings.loss_weights)}, Huber's with {settings.huber:g}, seed "
         f"{settings.seed}{'; frozen: ' + ', '.join(settings.frozen) if settings.frozen else ''}. `{CURVES}` has the "

@@ -113,7 +113,7 @@ class Training:
             raise ConfigError("every weight is frozen, so that there is nothing to train")
         self._optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
         self._trained = trained
-        self._digest = content_hash([targets.digest, settings.model_dump(mode="json")])
+        self._digest = content_hash([targets.digest, settings.of_training])
         self._epoch = self._place = self._n_steps = 0
         self._losses: list[float] = []
         self._seconds = 0.0

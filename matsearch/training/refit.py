@@ -16,13 +16,14 @@ weights are a good start: they miss the held-out labels of `benchmarks/longrange
 before any training, as much as without a long-range part.
 
 The loss is Huber's of energies an atom, forces, stresses and moments; AdamW, its rate along a cosine; what is kept are
-exponential averages of the weights, from the epoch that lost least on what was held out.
+exponential averages of the weights, from the epoch that lost least on what was held out, or a mean of these and the
+start's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,11 +38,12 @@ from matsearch.potential.longrange.latent import CHGNetSettings, LatentModel, La
 from matsearch.potential.names import MODEL_FILE
 from matsearch.potential.refitted import RefittedPotential, RefittedSettings
 from matsearch.training.data import LabelledData, LabelledStructure, split_by_formula
-from matsearch.training.epochs import CHECKPOINT, Epoch, Training
+from matsearch.training.epochs import CHECKPOINT, Epoch, Training, look
 from matsearch.training.refit_settings import RefitSettings
 from matsearch.training.said import BATCH_ATOMS, packs
 from matsearch.training.targets import (
     COMPOSITION,
+    SCRATCH,
     Start,
     Target,
     Targets,
@@ -66,7 +68,7 @@ class Refitted:
     Attributes:
         potential: With the averaged weights of the best epoch.
         history: The learning curves, from before the first epoch.
-        best: Its point of them.
+        best: The point of them that was kept; its errors are the potential's.
         targets: What was trained on.
         held_out: Rows that were looked at.
         settings: How.
@@ -102,8 +104,13 @@ def fine_tune(
     Raises:
         InputError: The data give nothing to train on or to hold out, or the folder holds another training.
         PotentialError: There is no such start, term or device.
-        ConfigError: No weight is called as what is to be frozen.
+        ConfigError: No weight is called as what is to be frozen, or there is no start to share with.
     """
+    if settings.trained_share < 1 and (settings.start == SCRATCH or settings.long_range == "latent"):
+        raise ConfigError(
+            f"a trained share of {settings.trained_share:g} leaves the rest to the start, which has no weights worth "
+            "keeping from scratch, nor of latent charges; expected 1"
+        )
     where = torch_device(device)
     start = starting_point(settings.start, settings.seed)
     rows = list(data.rows), [] if held_out is None else list(held_out.rows)
@@ -120,13 +127,20 @@ def fine_tune(
         cache=folder / CACHE,
     )
     trainee = make_trainee(start, settings, targets, where)
+    untrained = {name: one.detach().clone() for name, one in trainee.state_dict().items()}
     training = Training(trainee, targets, settings, folder, tell)
     training.run()
-    potential = make_potential(training.best_weights(), start, settings, targets, str(folder), where)
+    weights, best = training.best_weights(), training.best
+    if settings.trained_share < 1:
+        weights = {name: untrained[name].lerp(one, settings.trained_share) for name, one in weights.items()}
+        trainee.load_state_dict(weights)
+        loss, errors = look(trainee, targets.held_out, settings)
+        best = replace(best, loss=loss, errors=errors)
+    potential = make_potential(weights, start, settings, targets, str(folder), where)
     potential.save(folder)
     left_out = {one.source for one in targets.bad}
     looked_at = [row for row in rows[1] if row.source not in left_out]
-    return Refitted(potential, training.history, training.best, targets, looked_at, settings)
+    return Refitted(potential, training.history, best, targets, looked_at, settings)
 
 
 def _require_own(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -29,6 +29,8 @@ class RefitSettings(BaseModel, frozen=True, extra="forbid"):
         stress_weight: Of stresses in GPa.
         magmom_weight: Of magnetic moments in μB.
         huber: Where losses go over from square to linear.
+        trained_share: Share of the trained weights in the result; the rest is the start's. Halfway, most of what was
+            learnt is there and most of what the start knew besides (M. Wortsman et al., CVPR 2022, 7959).
         frozen: Beginnings of the names of weights that stay as they are, such as `atom_embedding`,
             `atom_conv_layers.0`.
         seed: Of the split, of the order, and of weights from scratch.
@@ -51,6 +53,7 @@ class RefitSettings(BaseModel, frozen=True, extra="forbid"):
     stress_weight: NonNegativeFloat = 0.1
     magmom_weight: NonNegativeFloat = 0.1
     huber: PositiveFloat = 0.1
+    trained_share: float = Field(default=1.0, gt=0, le=1)
     frozen: tuple[str, ...] = ()
     seed: NonNegativeInt = 0
 
@@ -59,6 +62,11 @@ class RefitSettings(BaseModel, frozen=True, extra="forbid"):
         """Terms that are taken out of the labels."""
         of_charges = ("pqeq-far",) if self.long_range == "pqeq" else ()
         return of_charges + (() if self.dispersion is None else (self.dispersion,))
+
+    @property
+    def of_training(self) -> dict[str, Any]:
+        """What the steps of a training depend on."""
+        return self.model_dump(mode="json", exclude={"trained_share"})
 
     @property
     def loss_weights(self) -> tuple[float, float, float, float]:

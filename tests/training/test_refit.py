@@ -16,7 +16,7 @@ from matsearch.training.data import LabelledData, LabelledStructure, split_by_fo
 from matsearch.training.epochs import Training, look
 from matsearch.training.refit import fine_tune, make_potential, make_trainee
 from matsearch.training.refit_settings import RefitSettings
-from matsearch.training.targets import make_targets, starting_point
+from matsearch.training.targets import COMPOSITION, make_targets, starting_point
 from matsearch.training.trainee import Shown, huber
 from matsearch.units import EV_PER_A3_IN_GPA
 
@@ -188,6 +188,31 @@ def test_atoms_far_from_all_others_are_trained_on_as_well(data, training):
     if training:
         huber(misses, (1, 1, 1, 1), 0.1, (1, 3, 9, 1)).backward()
         assert all(one.grad is None or one.grad.isfinite().all() for one in trainee.parameters())
+
+
+def test_a_share_of_the_trained_weights_lies_between_start_and_result_and_needs_no_training_of_its_own(data, tmp_path):
+    settings = QUICK.model_copy(update={"long_range": "pqeq"})
+    whole = fine_tune(data, settings, tmp_path, device="cpu")
+    halfway = settings.model_copy(update={"trained_share": 0.5})
+    half = fine_tune(data, halfway, tmp_path, device="cpu")
+    assert [one.n_steps for one in half.history] == [one.n_steps for one in whole.history]
+    start = starting_point("chgnet-0.3.0").weights
+    trained, mixed = whole.potential.weights(), half.potential.weights()
+    for name, one in mixed.items():
+        expected = trained[name] if name == COMPOSITION else 0.5 * (start[name] + trained[name])
+        torch.testing.assert_close(one, expected)
+    assert half.best.loss != whole.best.loss and half.best.epoch == whole.best.epoch
+    held_out = [row.structure for row in half.held_out]
+    pairs = zip(half.held_out, half.potential.predict(held_out), strict=True)
+    misses = [abs(row.energy - one.energy) / len(row.structure) for row, one in pairs]
+    assert half.best.errors.energy == pytest.approx(np.mean(misses), abs=2e-6)
+
+
+@pytest.mark.parametrize("options", [{"start": "scratch"}, {"long_range": "latent"}])
+def test_a_share_needs_a_start(data, tmp_path, options):
+    settings = QUICK.model_copy(update={"trained_share": 0.5, **options})
+    with pytest.raises(ConfigError, match=r"a trained share of 0\.5 .* expected 1"):
+        fine_tune(data, settings, tmp_path, device="cpu")
 
 
 def test_rows_that_cannot_be_trained_on_are_named(data):
