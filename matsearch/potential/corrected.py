@@ -185,10 +185,11 @@ def load(folder: str, device: str = "auto") -> CorrectedPotential:
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise PotentialError(f"{path} holds no correction of a potential: {where}: {first['msg']}") from err
     try:
-        made = CorrectedPotential(load_potential(correction.base, device), correction, folder)
+        base = load_potential(correction.base, device)
+        made = CorrectedPotential(base, correction, folder)
     except MatsearchError as err:
         raise PotentialError(f"{path}: {err}") from err
-    made.weight_files = (path, *made.base.weight_files)
+    made.weight_files = (path, *base.weight_files)
     return made
 
 

@@ -51,7 +51,7 @@ def test_energies_are_those_of_network_and_terms(folder):
 
 
 def test_pqeq_does_not_count_twice(folder):
-    with pytest.raises(PotentialError, match="hold the energy of charges each"):
+    with pytest.raises(PotentialError, match="adds pqeq twice"):
         load_potential(f"{folder}+pqeq", "cpu")
     assert load_potential(f"{folder}+d3(pbe,bj)", "cpu").elements == frozenset(ELEMENTS)
 
