@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING
 
 from matsearch import plugins
 from matsearch.errors import ConfigError
-from matsearch.plugins import resolve
 from matsearch.propose.operators.base import N_TRIES, Operator
 from matsearch.propose.operators.pool import Pool, shipped_pool
 from matsearch.propose.operators.records import Change, Parent, Proposal
@@ -96,7 +95,7 @@ def source_hash(name: str) -> str:
 
 
 def _class_of(name: str) -> type[Operator]:
-    found = resolve("operator", name, OPERATORS)
+    found = plugins.resolve("operator", name, OPERATORS)
     if not (isinstance(found, type) and issubclass(found, Operator)):
         raise ConfigError(f"operator {name!r} must be a subclass of matsearch.propose.operators.Operator")
     if isabstract(found) or not isinstance(getattr(found, "name", None), str):
