@@ -42,7 +42,7 @@ def energy(terms: Terms, charges: Tensor, shells: Tensor, at_atoms: AtAtoms | No
         at_atoms: `Equilibrated.at_atoms`, where these are its charges and shells: saves their waves. The energy is then
             differentiable once, in positions and cells.
     """
-    if _is_large(terms):
+    if is_large(terms):
         return large.energy(terms, charges, shells)
     shell = terms.shell * terms.mask
     core = charges * terms.mask + shell
@@ -55,7 +55,8 @@ def energy(terms: Terms, charges: Tensor, shells: Tensor, at_atoms: AtAtoms | No
     return waves + terms.sites(charges, shells)
 
 
-def _is_large(terms: Terms) -> bool:
+def is_large(terms: Terms) -> bool:
+    """Whether it is one crystal, too large for matrices and waves that are written out."""
     return len(terms.mask) == 1 and (terms.mask.shape[1] >= LARGE or terms.waves.shape[1] >= MANY_WAVES)
 
 
@@ -124,7 +125,7 @@ def equilibrate(terms: Terms, total_charges: Tensor, *, exact: bool = False) -> 
         total_charges: [n_block] in e.
         exact: Whether `inverse` is to hold at the solution itself rather than within `NEAR` of it.
     """
-    if _is_large(terms):
+    if is_large(terms):
         return large.equilibrate(terms, total_charges, exact=exact)
     system = _System(terms.detached(), exact=exact)
     n = system.n
@@ -179,7 +180,7 @@ def shell_displacements(terms: Terms, charges: Tensor, shells: Tensor, forces: T
     Returns:
         [n_block, n, 3, n_forces] in Å; NaN where the shells are unstable.
     """
-    if _is_large(terms):
+    if is_large(terms):
         return large.shell_displacements(terms, charges, shells, forces)
     system = _System(terms.detached(), exact=True)
     free = system.free[:, system.n :]
@@ -248,8 +249,11 @@ class _System:
             # The waves come by rising length.
             squares = squares * terms.waves
             self.n_long = int((squares <= large.SHARE * squares.amax(1, keepdim=True)).sum(1).max())
-        self.root = self.twice[:, : self.n_long].sqrt()
-        self.core_slopes = (self.core_waves[..., : self.n_long] * self.root[:, None, None]).flatten(2)
+        # Second derivatives steer and do not decide, but for whether they are positive.
+        self.steering = squares.dtype if exact else torch.float32
+        self.root = self.twice[:, : self.n_long].sqrt().to(self.steering)
+        core_waves = self.core_waves[..., : self.n_long].to(self.steering)
+        self.core_slopes = (core_waves * self.root[:, None, None]).flatten(2)
         self.shell = terms.shell * terms.mask
         self.half = 0.5 * terms.exponent
         self.itself = 2 * COULOMB * (self.half / torch.pi).sqrt()
@@ -301,7 +305,7 @@ class _System:
     def factor_of_charges(self) -> tuple[Tensor, Tensor]:
         """Cholesky factor of d²E/dq² on neutral variations where the shells are at rest, and which have none."""
         matrix = torch.bmm(self.core_slopes, self.core_slopes.mT)
-        matrix.diagonal(dim1=1, dim2=2).add_(self.terms.eta - self.itself)
+        matrix.diagonal(dim1=1, dim2=2).add_((self.terms.eta - self.itself).to(self.steering))
         return self._factor(matrix)
 
     def factor(self, at: _Point) -> tuple[Tensor, Tensor]:
@@ -311,7 +315,8 @@ class _System:
     def second_derivatives(self, at: _Point) -> Tensor:
         """[n_block, 4n, 4n], packed."""
         terms, n, n_long, shell, shells = self.terms, self.n, self.n_long, self.shell, at.shells
-        along, shell_waves = self.along[:, :, :n_long], shell[:, :, None, None] * at.shell_waves[..., :n_long]
+        along = self.along[:, :, :n_long].to(self.steering)
+        shell_waves = at.shell_waves[..., :n_long].to(self.steering) * shell.to(self.steering)[:, :, None, None]
         # dS/ds = -Z f ik exp(ik.(r + s)), scaled as the structure factor's slopes with charges are; along the axis it
         # takes k_a.
         turned = torch.stack([shell_waves[:, :, 1], -shell_waves[:, :, 0]], 2)
@@ -319,28 +324,30 @@ class _System:
         slopes = torch.cat([self.core_slopes, slopes.flatten(3).flatten(1, 2)], 1)
         matrix = torch.bmm(slopes, slopes.mT)
         # The rest is of one atom each: d²S/ds² = -Z f k k exp(ik.(r + s)), and what the atom is by itself.
-        both = (at.weighted[:, None, :, :n_long] * shell_waves).sum(2)
+        both = (at.weighted[:, None, :, :n_long].to(self.steering) * shell_waves).sum(2)
         products = (along[:, :, None] * along[:, None]).flatten(1, 2)
         _, f1, f2 = at.boys
         scale = shell * self.itself * terms.exponent
-        own = matrix.new_zeros((*shell.shape, 4, 4))
+        own = shell.new_zeros((*shell.shape, 4, 4))
         own[:, :, 0, 0] = terms.eta - self.itself
         # grad φ = -J a F_1 s, grad grad φ = J a (a F_2 s s - F_1)
         own[:, :, 0, 1:] = own[:, :, 1:, 0] = -(scale * f1)[:, :, None] * shells
         curved = (at.core * scale * terms.exponent * f2)[:, :, None, None] * shells[:, :, :, None] * shells[:, :, None]
         own[:, :, 1:, 1:] = curved + torch.bmm(both, products.mT).unflatten(2, (3, 3))
         own.diagonal(dim1=2, dim2=3)[:, :, 1:] += (terms.spring - at.core * scale * f1)[:, :, None]
-        matrix.unflatten(2, (4, n)).unflatten(1, (4, n)).diagonal(dim1=2, dim2=4).add_(own.permute(0, 2, 3, 1))
+        matrix.unflatten(2, (4, n)).unflatten(1, (4, n)).diagonal(dim1=2, dim2=4).add_(
+            own.permute(0, 2, 3, 1).to(self.steering)
+        )
         return matrix
 
     def solve(self, factor: Tensor, slopes: Tensor) -> Tensor:
         """What a Newton step takes off, from slopes that are `kept`; differentiable in them."""
-        step = torch.cholesky_solve(slopes[:, :, None], factor)[:, :, 0]
-        return self._reflected(step)
+        step = torch.cholesky_solve(slopes[:, :, None].to(factor.dtype), factor)[:, :, 0]
+        return self._reflected(step.to(slopes.dtype))
 
     def _factor(self, matrix: Tensor) -> tuple[Tensor, Tensor]:
         """Cholesky factor on neutral variations."""
-        n, u = self.n, self.u
+        n, u = self.n, self.u.to(matrix.dtype)
         matrix[:, :n] -= u[:, :, None] * torch.bmm(u[:, None], matrix[:, :n])
         matrix[:, :, :n] -= torch.bmm(matrix[:, :, :n], u[:, :, None]) * u[:, None]
         return _cholesky(matrix, self.free[:, : matrix.shape[1]])

@@ -25,6 +25,7 @@ charge) differ from free ones by a constant: 1.09 eV for Na and Cl. So no energy
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -33,7 +34,10 @@ from torch import Tensor
 from matsearch.potential.batch import CrystalBatch, Output
 from matsearch.potential.device import torch_device
 from matsearch.potential.longrange.conditions import ChargedPotential, Conditions
-from matsearch.potential.longrange.pqeq import PQEq, PQEqParameters
+from matsearch.potential.longrange.equilibration import is_large
+from matsearch.potential.longrange.padding import Block, rejoin_atoms, rejoin_systems
+from matsearch.potential.longrange.pqeq import PQEq, PQEqParameters, settle
+from matsearch.potential.longrange.terms import Terms
 
 if TYPE_CHECKING:
     from matsearch.potential.response import Response
@@ -50,7 +54,6 @@ class FarPQEq(ChargedPotential):
 
     Attributes:
         whole: PQEq.
-        near: The same with screened interactions.
     """
 
     is_term = True
@@ -62,7 +65,6 @@ class FarPQEq(ChargedPotential):
         self.energy_scale = name
         self.device = str(device)
         self.whole = PQEq(f"{name}, whole", parameters, device)
-        self.near = PQEq(f"{name}, near", parameters, device, screening=SCREENING)
         self.elements = self.whole.elements
         # Charges of an element are next to none in both. With it a sum keeps the guard around the network's energy.
         self.energy_references = dict.fromkeys(sorted(self.elements), 0.0)
@@ -77,9 +79,30 @@ class FarPQEq(ChargedPotential):
         Raises:
             PotentialError: A slab in a field has too little vacuum, or the field is not normal to it.
         """
-        found = self.whole.equilibrium(batch, conditions)
-        near = self.near.equilibrium(batch)
-        return Output(energies=found.energies - near.energies, charges=found.charges)
+        made, energies, charges = [], [], []
+        for block, whole, totals in self.whole.terms(batch, conditions):
+            near = self._near(batch, block, whole)
+            n = len(totals)
+            if is_large(whole):
+                parts = [
+                    settle(one, total, attached=False)
+                    for one, total in ((whole, totals), (near, torch.zeros_like(totals)))
+                ]
+            else:
+                # Side by side: half the calls, which is what small crystals cost.
+                parts = [settle(whole.beside(near), torch.cat([totals, torch.zeros_like(totals)]), attached=False)]
+            bad = torch.cat([found.unstable | found.unfinished for found, _ in parts])
+            lowest = torch.cat([one for _, one in parts]) * torch.where(bad, torch.nan, 1.0)
+            energies.append(lowest[:n] - lowest[n:])
+            charges.append(torch.where(bad[:n, None], torch.nan, parts[0][0].charges[:n]))
+            made.append(block)
+        return Output(energies=rejoin_systems(made, energies), charges=rejoin_atoms(made, charges))
+
+    def _near(self, batch: CrystalBatch, block: Block, whole: Terms) -> Terms:
+        """The same with screened interactions, without a field."""
+        chi = block.take(self.whole.parameters.chi.index_select(0, batch.numbers))
+        lengths = torch.full_like(whole.screening, SCREENING)
+        return replace(whole, chi=chi, field=torch.zeros_like(whole.field), screening=lengths)
 
     def charges(self, batch: CrystalBatch) -> tuple[Tensor, dict[int, str]]:
         """Those of PQEq."""

@@ -71,7 +71,7 @@ class Box:
         counted = torch.where(integers[:, 2].view(squares.shape) == 0, 0.5, 1.0).to(like.dtype) * ~zero
         volume = torch.linalg.det(terms.cells[0]).abs()
         weights = 4 * math.pi * COULOMB / volume * counted / torch.where(zero, 1.0, squares)
-        weights = terms.screened(weights, squares)
+        weights = terms.screened(weights.view(1, -1), squares.view(1, -1)).view(squares.shape)
         # Elements of one width have one set of parameters each: what learns them is told apart.
         kinds = torch.stack([terms.exponent[0], terms.eta[0], terms.spring[0]], 1).detach()
         _, inverse = torch.unique(kinds, dim=0, return_inverse=True)

@@ -25,7 +25,7 @@ import math
 import tomllib
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 
 import torch
@@ -39,7 +39,7 @@ from matsearch.potential.longrange.conditions import ChargedPotential, Condition
 from matsearch.potential.longrange.equilibration import LARGE, MANY_WAVES, energy, equilibrate
 from matsearch.potential.longrange.ewald import COULOMB, fractional_positions, wave_cutoff, waves
 from matsearch.potential.longrange.padding import Block, blocks, rejoin_atoms, rejoin_systems
-from matsearch.potential.longrange.terms import TOLERANCE, Terms
+from matsearch.potential.longrange.terms import TOLERANCE, Equilibrated, Terms
 from matsearch.potential.response import Response, shell_response
 
 EXPONENT_RADIUS2 = 0.5 * 0.462770
@@ -249,25 +249,16 @@ class PQEq(ChargedPotential):
         """
         if attached is None:
             attached = any(value.requires_grad for value in vars(self.parameters).values())
-        attached = attached and torch.is_grad_enabled()
         made, energies, charges, shells = [], [], [], []
         failures: dict[int, str] = {}
         for block, terms, totals in self.terms(batch, conditions):
-            found = equilibrate(terms, totals, exact=attached)
-            q, s = found.charges, found.shells
-            if attached:
-                q, s = q.requires_grad_(), s.requires_grad_()
-                slopes = torch.autograd.grad(energy(terms, q, s).sum(), (q, s), create_graph=True)
-                # A Newton step of no length, which knows how the solution moves.
-                step = found.inverse(*slopes)
-                q, s = q.detach() - step[0], s.detach() - step[1]
+            found, lowest = settle(terms, totals, attached=attached)
             bad = found.unstable | found.unfinished
             if bool(bad.any()):
                 failures |= _failures(block, found.unstable, found.unfinished)
-            lowest = energy(terms, q, s, None if attached else found.at_atoms)
             energies.append(lowest * torch.where(bad, torch.nan, 1.0))
-            charges.append(torch.where(bad[:, None], torch.nan, q))
-            shells.append(torch.where(bad[:, None, None], torch.nan, s))
+            charges.append(torch.where(bad[:, None], torch.nan, found.charges))
+            shells.append(torch.where(bad[:, None, None], torch.nan, found.shells))
             made.append(block)
         return Equilibrium(
             energies=rejoin_systems(made, energies),
@@ -293,6 +284,7 @@ class PQEq(ChargedPotential):
         made, cutoffs = self._blocks(batch, values["exponent"])
         for block in made:
             cells = batch.cells.index_select(0, block.systems)
+            of_systems = totals.index_select(0, block.systems)
             integers, mask = waves(cells, cutoffs.index_select(0, block.systems))
             terms = Terms(
                 fractional=block.take(fractional),
@@ -301,10 +293,10 @@ class PQEq(ChargedPotential):
                 waves=mask,
                 mask=block.mask,
                 field=fields.index_select(0, block.systems),
-                screening=self.screening,
+                screening=torch.full_like(of_systems, self.screening),
                 **{name: block.take(value) for name, value in values.items()},
             )
-            yield block, terms, totals.index_select(0, block.systems)
+            yield block, terms, of_systems
 
     def _blocks(self, batch: CrystalBatch, exponents: Tensor) -> tuple[list[Block], Tensor]:
         """The crystals side by side, and each one's cutoff in reciprocal space (1/Å)."""
@@ -318,6 +310,26 @@ class PQEq(ChargedPotential):
         alone = (counts >= LARGE) | (n_waves >= 0.9 * MANY_WAVES)
         costs = torch.where(alone, costs.clamp(min=ELEMENTS_AT_ONCE), costs)
         return blocks(batch.sizes, costs.tolist(), ELEMENTS_AT_ONCE, narrowest.device), cutoffs
+
+
+def settle(terms: Terms, total_charges: Tensor, *, attached: bool) -> tuple[Equilibrated, Tensor]:
+    """Charges and shells of crystals side by side, and the energies there, [n_block] in eV.
+
+    Args:
+        terms: The energy.
+        total_charges: [n_block] in e.
+        attached: Whether charges and shells carry how they depend on what the energy depends on.
+    """
+    attached = attached and torch.is_grad_enabled()
+    found = equilibrate(terms, total_charges, exact=attached)
+    if not attached:
+        return found, energy(terms, found.charges, found.shells, found.at_atoms)
+    q, s = found.charges.requires_grad_(), found.shells.requires_grad_()
+    slopes = torch.autograd.grad(energy(terms, q, s).sum(), (q, s), create_graph=True)
+    # A Newton step of no length, which knows how the solution moves.
+    step = found.inverse(*slopes)
+    found = replace(found, charges=q.detach() - step[0], shells=s.detach() - step[1])
+    return found, energy(terms, found.charges, found.shells)
 
 
 def load_pqeq(name: str, device: str = "auto") -> PQEq:

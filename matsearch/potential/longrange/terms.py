@@ -12,11 +12,9 @@ interactions are screened at a length L, w is multiplied by 1 - exp(-k² L²/4),
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 import torch
@@ -52,7 +50,7 @@ class Terms:
         shell: [n_block, n] Z in e, charge of the core that balances the shell; zero for an atom without shell.
         exponent: [n_block, n] a in Å^-2.
         field: [n_block, 3] on the shells, in V/Å.
-        screening: L in Å; infinite for the whole interaction.
+        screening: [n_block] L in Å; infinite for the whole interaction.
     """
 
     fractional: Tensor
@@ -66,12 +64,15 @@ class Terms:
     shell: Tensor
     exponent: Tensor
     field: Tensor
-    screening: float = math.inf
+    screening: Tensor
 
     def detached(self) -> Terms:
         """The same numbers without their history."""
-        values: dict[str, Any] = {name: one.detach() for name, one in vars(self).items() if isinstance(one, Tensor)}
-        return replace(self, **values)
+        return Terms(**{name: one.detach() for name, one in vars(self).items()})
+
+    def beside(self, others: Terms) -> Terms:
+        """These crystals and as many others of the same numbers of atoms and waves."""
+        return Terms(**{name: torch.cat([one, vars(others)[name]]) for name, one in vars(self).items()})
 
     def wave_vectors(self) -> tuple[Tensor, Tensor]:
         """The waves in 1/Å, [n_block, n_waves, 3], and what each weighs, [n_block, n_waves] in eV/e²."""
@@ -79,10 +80,10 @@ class Terms:
         return k, self.screened(weights, k.square().sum(2))
 
     def screened(self, weights: Tensor, squares: Tensor) -> Tensor:
-        """What waves of these k² (1/Å²) weigh, from what they weigh without screening."""
-        if math.isinf(self.screening):
-            return weights
-        return weights * -torch.expm1(-0.25 * self.screening**2 * squares)
+        """What waves of these k² (1/Å²), [n_block, n_waves], weigh, from what they weigh without screening."""
+        whole = self.screening.isinf()[:, None]
+        lengths = torch.where(whole, 1.0, self.screening[:, None])
+        return torch.where(whole, weights, weights * -torch.expm1(-0.25 * lengths.square() * squares))
 
     def sites(self, charges: Tensor, shells: Tensor) -> Tensor:
         """[n_block] the energy without the waves, differentiable in all."""
