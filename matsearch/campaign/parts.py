@@ -29,7 +29,7 @@ from matsearch.propose.proposer import Proposer
 from matsearch.propose.templates import Templates
 from matsearch.propose.wording import wish
 from matsearch.records import HULL, Rejection, Relaxed, content_hash
-from matsearch.reference.known import Phase, Reference, load_reference
+from matsearch.reference.known import Phase, Reference, reference_of
 from matsearch.relaxation.relaxer import protocol
 from matsearch.search import Goal, goal_from
 from matsearch.search.operators import has_template
@@ -89,7 +89,7 @@ class Parts:
                 f"at relax.pressure_gpa = {config.relax.pressure_gpa:g}; set it to 0, or name other [[objectives]]"
             )
         potential = load_potential(config.potential.name, config.potential.device)
-        reference = _reference(potential.name, config)
+        reference = _reference(potential, config)
         objectives, goals = _objectives(config, potential, reference)
         space = config.space.space(_hidden(config))
         units = {objective.name: objective.unit for objective in objectives}
@@ -272,17 +272,17 @@ def _objectives(
     return by_cost(objectives), goals
 
 
-def _reference(potential: str, config: CampaignConfig) -> Reference | None:
+def _reference(potential: Potential, config: CampaignConfig) -> Reference | None:
     """Known phases in this potential's own energies, checked against the space.
 
     Raises:
         MissingReferenceError: There are none, and the campaign asks for the hull or names their folder.
-        MixedHullError: Those in the folder that it names are another potential's.
+        MixedHullError: Those in the folder that it names are another potential's, or of other weights.
         ConfigError: They do not cover the elements asked for.
     """
     folder = config.reference.path
     try:
-        reference = load_reference(potential) if folder is None else load_reference(potential, Path(folder))
+        reference = reference_of(potential, None if folder is None else Path(folder))
     except MissingReferenceError:
         if folder is not None or any(setting.name == HULL for setting in config.objectives):
             raise
@@ -296,7 +296,7 @@ def _reference(potential: str, config: CampaignConfig) -> Reference | None:
         wanted |= composition_elements(config.space.composition)
     if missing := sorted(wanted - reference.elements):
         raise ConfigError(
-            f"[space] asks for {', '.join(missing)}, but the hull of {potential} covers only "
+            f"[space] asks for {', '.join(missing)}, but the hull of {potential.name} covers only "
             f"{', '.join(sorted(reference.elements))}; choose among these"
         )
     return reference

@@ -12,7 +12,7 @@ from matsearch.potential.base import Potential
 from matsearch.potential.names import load_potential
 from matsearch.records import Direction, Rejection, Relaxed, Stage
 from matsearch.reference.energies import energies_path
-from matsearch.reference.known import Reference, load_reference
+from matsearch.reference.known import Reference, reference_of
 
 
 class SecondOpinion(Objective):
@@ -81,4 +81,4 @@ def load_second_opinion(name: str, device: str, first: Potential, folder: Path |
         )
     if folder is not None and not energies_path(folder, potential.name).is_file():
         folder = None
-    return SecondOpinion(potential, load_reference(potential.name, folder))
+    return SecondOpinion(potential, reference_of(potential, folder))

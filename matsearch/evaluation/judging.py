@@ -19,7 +19,7 @@ from matsearch.metrics.discovery import QUARANTINE
 from matsearch.objectives.base import unconverged_detail
 from matsearch.potential import Potential, load_potential
 from matsearch.records import Rejection, Relaxed, Stage
-from matsearch.reference import Reference, load_reference
+from matsearch.reference import Reference, load_reference, reference_of
 from matsearch.reference.energies import potentials_in
 from matsearch.relaxation import make_plan, relax_iter
 from matsearch.relaxation.settings import RelaxSettings
@@ -94,7 +94,7 @@ def default_phases(folder: Path | None = None) -> Reference:
 
 def _judge(potential: Potential, folder: Path | None) -> Judge:
     try:
-        reference = load_reference(potential.name, folder)
+        reference = reference_of(potential, folder)
     except MissingReferenceError as err:
         return Judge(potential, None, default_phases(folder), str(err))
     return Judge(potential, reference, reference, None)

@@ -48,9 +48,12 @@ class HullDisagreement(ReferenceObjective):
                 f"{self.name}: potentials must be a list of names other than {context.potential.name}, "
                 f"got {potentials!r}"
             )
-        from matsearch.reference.known import load_reference
+        from matsearch.reference.known import reference_of
 
-        self._others = [(load_potential(one, str(context.potential.device)), load_reference(one)) for one in potentials]
+        self._others = [
+            (one, reference_of(one))
+            for one in (load_potential(name, str(context.potential.device)) for name in potentials)
+        ]
         self._force_tol, self._max_steps = force_tol, max_steps
 
     def __call__(self, relaxed: Sequence[Relaxed]) -> list[float | Rejection]:

@@ -37,9 +37,9 @@ class ReferenceObjective(Objective):
         """
         if self._context.reference is not None:
             return self._context.reference
-        from matsearch.reference.known import load_reference
+        from matsearch.reference.known import reference_of
 
-        return load_reference(self._context.potential.name)
+        return reference_of(self._context.potential)
 
 
 class EnergyAboveHull(ReferenceObjective):

@@ -8,6 +8,7 @@ a stopped build continues where it was, and the file is written whenever it stop
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import shutil
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from matsearch.errors import InputError, PotentialError, StoreError
+from matsearch.potential.weights import weight_hashes
 from matsearch.records import Rejection
 from matsearch.reference.catalogue import (
     GEOMETRY_FILE,
@@ -30,7 +32,7 @@ from matsearch.reference.catalogue import (
     read_catalogue,
     write_catalogue,
 )
-from matsearch.reference.energies import energies_path, read_energies, write_energies
+from matsearch.reference.energies import energies_path, read_energies, require_same_weights, write_energies
 from matsearch.reference.hull import Hull
 from matsearch.reference.known import fractions_of, shipped_folder
 from matsearch.reference.progress import BuildProgress, State
@@ -108,6 +110,7 @@ def build(
     Raises:
         InputError: The source does not serve, or the folder holds another one's phases.
         StoreError: The folder cannot be made, or holds the progress of another build.
+        MixedHullError: It holds energies that the potential gave with other weights.
         PotentialError: The potential gives no pure element an energy.
     """
     deadline = math.inf if minutes is None else time.monotonic() + 60.0 * minutes
@@ -125,10 +128,14 @@ def build(
             say(f"{path.name} holds {', '.join(kept)} already; they stay, with their systems with the others")
         elements = sorted(before | set(elements))
     rows = _covered(catalogue, potential, elements, say)
-    progress = BuildProgress(path.with_suffix(".progress.sqlite"), potential.name, catalogue.digest)
+    weights = weight_hashes(potential)
+    short = hashlib.sha256(json.dumps(weights, sort_keys=True).encode()).hexdigest()[:12]
+    progress = BuildProgress(path.with_suffix(".progress.sqlite"), potential.name, catalogue.digest, short)
     try:
         if path.is_file() and not progress.states():
-            progress.adopt(catalogue.ids, read_energies(path, potential.name, catalogue)[0])
+            table, metadata = read_energies(path, potential.name, catalogue)
+            require_same_weights(path, metadata, potential)
+            progress.adopt(catalogue.ids, table)
         try:
             _compute_single_points(catalogue, rows, potential, progress, say)
             _relax_until_settled(catalogue, rows, potential, progress, within, deadline, say)
@@ -322,6 +329,7 @@ def _write(
     metadata = {
         "potential": potential.name,
         "energy_scale": potential.energy_scale,
+        "weights": json.dumps(weight_hashes(potential)),
         "elements": ",".join(known.hull[0]),
         "catalogue": catalogue.digest,
         "protocol": json.dumps(protocol | {"within": within if math.isfinite(within) else None}),

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matsearch.errors import InputError, MixedHullError
+from matsearch.potential.weights import weight_hashes
 from matsearch.reference.catalogue import GEOMETRY, Catalogue, geometry_schema, read_table, write_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from matsearch.potential.base import Potential
 
 COLUMNS = ("phase", "energy_per_atom", "energy_above_hull", "relaxed", "unconverged", "failure", *GEOMETRY)
 METADATA = ("potential", "energy_scale", "elements", "catalogue", "protocol", "n_pending")
@@ -45,6 +50,24 @@ def potentials_in(folder: Path) -> list[str]:
     return sorted(names)
 
 
+def require_same_weights(path: Path, metadata: Mapping[str, str], potential: Potential) -> None:
+    """Hold the weights that gave the energies of a file against those that the potential has now.
+
+    Nothing is asked of a file that does not tell, nor of a potential without weights.
+
+    Raises:
+        MixedHullError: They are others: the potential was trained on, or exchanged, under the same name.
+    """
+    then, now = json.loads(metadata.get("weights", "{}")), weight_hashes(potential)
+    if then and now and then != now:
+        changed = sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
+        raise MixedHullError(
+            f"{path} holds energies that {potential.name} gave with other weights than it has now "
+            f"({', '.join(changed)} changed since); two sets of weights have no common hull. Build it anew with "
+            "`matsearch reference build`, in another --out or after deleting this file"
+        )
+
+
 def read_energies(path: Path, potential_name: str, catalogue: Catalogue) -> tuple[pa.Table, dict[str, str]]:
     """The rows and the metadata of a file of energies.
 
@@ -74,7 +97,7 @@ def write_energies(path: Path, rows: list[dict[str, Any]], metadata: dict[str, s
         rows: `phase` (row of the catalogue), `energy_per_atom` and `energy_above_hull` (eV/atom; None with a
             `failure`), `relaxed` (its relaxation converged), `unconverged` (it did not: the energy is that of the last
             step), `failure`, and the packed cell of what is relaxed.
-        metadata: See `METADATA`.
+        metadata: See `METADATA`, and `weights`, hashes by file as JSON.
     """
     import pyarrow as pa
 

@@ -21,7 +21,7 @@ from matsearch.reference.catalogue import (
     read_catalogue,
     version_of,
 )
-from matsearch.reference.energies import energies_path, potentials_in, read_energies
+from matsearch.reference.energies import energies_path, potentials_in, read_energies, require_same_weights
 from matsearch.reference.phases import AddedPhase, Phases, amounts_by_symbol, fractions_of
 
 if TYPE_CHECKING:
@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pymatgen.core import Composition, Structure
 
+    from matsearch.potential.base import Potential
     from matsearch.reference.hull import HullPoint
 
-__all__ = ["Phase", "Reference", "fractions_of", "load_reference", "shipped_folder"]
+__all__ = ["Phase", "Reference", "fractions_of", "load_reference", "reference_of", "shipped_folder"]
 
 VIEWS_KEPT = 4
 """Views of a reference with phases hidden that are kept for who asks again: each holds tables and hulls of its own."""
@@ -69,6 +70,7 @@ class Reference:
         hidden: Ids of the phases that are hidden.
         attribution: Whose data this is, and under which licence.
         protocol: How the phases were relaxed, as JSON.
+        metadata: All that the file of energies says of itself.
         n_pending: Phases near the hull that have not been relaxed yet.
         n_missing: Phases that have no energy because the build was stopped before them: large cells.
     """
@@ -78,6 +80,7 @@ class Reference:
         self.energy_scale = metadata["energy_scale"]
         self.elements = frozenset(metadata["elements"].split(","))
         self.protocol = metadata["protocol"]
+        self.metadata = dict(metadata)
         self.n_pending = int(metadata["n_pending"])
         self.n_missing = int(metadata.get("n_missing", "0"))
         self.attribution = f"{catalogue.attribution} Energies and relaxed cells: matsearch, {self.potential}."
@@ -355,6 +358,20 @@ def load_reference(potential_name: str, folder: Path | None = None) -> Reference
             "objective that needs no hull"
         )
     return _load_reference(potential_name, path, version_of(path), read_catalogue(place))
+
+
+def reference_of(potential: Potential, folder: Path | None = None) -> Reference:
+    """`load_reference` for a potential at hand, whose weights must be those that gave the energies.
+
+    Raises:
+        MissingReferenceError: None was computed for this potential; names those that have one.
+        InputError: A file is broken, or belongs to other phases.
+        MixedHullError: A file holds the energies of another potential, or of other weights.
+    """
+    reference = load_reference(potential.name, folder)
+    path = energies_path(shipped_folder() if folder is None else folder, potential.name)
+    require_same_weights(path, reference.metadata, potential)
+    return reference
 
 
 @lru_cache(maxsize=8)

@@ -48,11 +48,17 @@ class BuildProgress:
         potential: Name of the potential.
     """
 
-    def __init__(self, path: Path, potential_name: str, digest: str) -> None:
+    def __init__(self, path: Path, potential_name: str, digest: str, weights: str) -> None:
         """Open it, or make it.
 
+        Args:
+            path: The file.
+            potential_name: Whose energies.
+            digest: Of the phases.
+            weights: Hash of the potential's weights.
+
         Raises:
-            StoreError: It belongs to another potential or to other phases, or cannot be opened.
+            StoreError: It belongs to another potential, other weights or other phases, or cannot be opened.
         """
         self.potential = potential_name
         try:
@@ -60,7 +66,7 @@ class BuildProgress:
         except sqlite3.Error as err:
             raise StoreError(f"cannot open {path}: {err}") from err
         try:
-            self._require_own(path, {"potential": potential_name, "catalogue": digest})
+            self._require_own(path, {"potential": potential_name, "catalogue": digest, "weights": weights})
         except BaseException:
             self.close()
             raise

@@ -7,11 +7,11 @@ import pyarrow.parquet as pq
 import pytest
 from made_up_phases import ROWS, BallPotential, DeepBallPotential, write_phases
 
-from matsearch.errors import InputError, MixedHullError
+from matsearch.errors import InputError, MixedHullError, StoreError
 from matsearch.reference.build import build
 from matsearch.reference.catalogue import Catalogue
 from matsearch.reference.energies import energies_path, potentials_in, read_energies
-from matsearch.reference.known import load_reference
+from matsearch.reference.known import load_reference, reference_of
 
 NAME = BallPotential.name
 
@@ -51,6 +51,35 @@ def test_energies_of_other_phases_are_refused(folder, tmp_path):
     shutil.copyfile(energies_path(other, NAME), energies_path(folder, NAME))
     with pytest.raises(InputError, match=r"belongs to other known phases .* build it anew"):
         load_reference(NAME, folder)
+
+
+class WeighedBallPotential(BallPotential):
+    """With a file of weights."""
+
+    def __init__(self, file):
+        super().__init__("cpu")
+        self.weight_files = (file,)
+
+
+def test_a_potential_that_was_trained_on_needs_another_hull(tmp_path):
+    folder, weights = tmp_path / "a", tmp_path / "weights.safetensors"
+    weights.write_text("first")
+    potential = WeighedBallPotential(weights)
+    build(potential, folder, lambda text: None, source=str(write_phases(tmp_path / "s.parquet")))
+    assert reference_of(potential, folder).potential == NAME
+    assert reference_of(BallPotential("cpu"), folder).potential == NAME  # says nothing of weights
+    weights.write_text("second")
+    with pytest.raises(MixedHullError, match=r"other weights than it has now \(weights.safetensors changed since\)"):
+        reference_of(potential, folder)
+    with pytest.raises(StoreError, match=r"holds a build with weights .*; delete it to begin anew"):
+        build(potential, folder, lambda text: None)
+    energies_path(folder, NAME).with_suffix(".progress.sqlite").unlink()
+    with pytest.raises(MixedHullError, match="after deleting this file"):
+        build(potential, folder, lambda text: None)
+    energies_path(folder, NAME).unlink()
+    energies_path(folder, NAME).with_suffix(".progress.sqlite").unlink()
+    build(potential, folder, lambda text: None)
+    assert reference_of(potential, folder).potential == NAME
 
 
 def test_the_energies_of_a_build_are_read_back(folder):

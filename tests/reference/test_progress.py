@@ -22,12 +22,12 @@ def relaxed(converged=True):
 
 
 def test_what_was_committed_is_there_when_opened_again(path):
-    progress = BuildProgress(path, "p", "digest")
+    progress = BuildProgress(path, "p", "digest", "weights")
     progress.add_single_points(["a", "b", "c", "d"], [-1.0, -2.0, -3.0, -4.0])
     rejection = Rejection(Stage.RELAX, "exploded", "five times its volume")
     progress.add_relaxations([("b", relaxed()), ("c", relaxed(converged=False)), ("d", rejection)])
     progress.close()
-    progress = BuildProgress(path, "p", "digest")
+    progress = BuildProgress(path, "p", "digest", "weights")
     assert progress.states() == [
         State("a", -1.0, None, None),
         State("b", -8.0, True, None),
@@ -42,7 +42,7 @@ def test_what_was_committed_is_there_when_opened_again(path):
 
 
 def test_a_second_single_point_does_not_undo_a_relaxation(path):
-    progress = BuildProgress(path, "p", "digest")
+    progress = BuildProgress(path, "p", "digest", "weights")
     progress.add_single_points(["a"], [-1.0])
     progress.add_relaxations([("a", relaxed())])
     progress.add_single_points(["a"], [-1.0])
@@ -51,7 +51,7 @@ def test_a_second_single_point_does_not_undo_a_relaxation(path):
 
 
 def test_a_single_point_outside_the_domain_of_the_potential_is_a_failure(path):
-    progress = BuildProgress(path, "p", "digest")
+    progress = BuildProgress(path, "p", "digest", "weights")
     progress.add_single_points(["a", "b"], [Rejection(Stage.RELAX, "out_of_domain", "atoms collide"), -1.0])
     failure = "out_of_domain: as listed, atoms collide"
     assert progress.states() == [State("a", None, False, failure), State("b", -1.0, None, None)]
@@ -59,10 +59,15 @@ def test_a_single_point_outside_the_domain_of_the_potential_is_a_failure(path):
 
 
 @pytest.mark.parametrize(
-    ("owner", "what"), [(("q", "digest"), "potential p, not q"), (("p", "x"), "catalogue digest, not x")]
+    ("owner", "what"),
+    [
+        (("q", "digest", "weights"), "potential p, not q"),
+        (("p", "x", "weights"), "catalogue digest, not x"),
+        (("p", "digest", "y"), "weights weights, not y"),
+    ],
 )
 def test_the_progress_of_another_build_is_refused(path, owner, what):
-    BuildProgress(path, "p", "digest").close()
+    BuildProgress(path, "p", "digest", "weights").close()
     with pytest.raises(StoreError, match=f"holds a build with {what}; delete it to begin anew"):
         BuildProgress(path, *owner)
 
@@ -70,9 +75,9 @@ def test_the_progress_of_another_build_is_refused(path, owner, what):
 def test_a_file_that_is_no_database_is_refused(path):
     path.write_bytes(b"no database at all " * 100)
     with pytest.raises(StoreError, match="not a database; delete it to begin anew"):
-        BuildProgress(path, "p", "digest")
+        BuildProgress(path, "p", "digest", "weights")
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path):
     with pytest.raises(StoreError, match="cannot open"):
-        BuildProgress(tmp_path / "nowhere" / "progress.sqlite", "p", "digest")
+        BuildProgress(tmp_path / "nowhere" / "progress.sqlite", "p", "digest", "weights")
