@@ -87,13 +87,12 @@ def summands(name: str, folder: Path = Path()) -> list[str]:
         name: As `load_potential` takes it.
         folder: Where relative paths start from.
     """
-    if (folder / Path(name.rpartition(":")[0]).expanduser()).is_file():
-        return [name]  # a plug-in in a file
     found: list[str] = []
     left = name.split("+")
     while left:
         joined = ["+".join(left[:count]).strip() for count in range(1, len(left) + 1)]
-        taken = next((count for count, one in enumerate(joined, 1) if _is_path(one, folder)), 1)
+        whole = (count for count, one in enumerate(joined, 1) if _is_path(one, folder) or _is_plugin(one, folder))
+        taken = next(whole, 1)
         found.append("+".join(left[:taken]).strip())
         left = left[taken:]
     return found
@@ -119,6 +118,11 @@ def _is_path(name: str, folder: Path) -> bool:
     if kind in FROM_FILE:
         return (folder / Path(path).expanduser()).is_file()
     return (folder / Path(name).expanduser() / MODEL_FILE).is_file()
+
+
+def _is_plugin(name: str, folder: Path) -> bool:
+    """Whether a name is an attribute of a file, `"my_potential.py:make"`."""
+    return (folder / Path(name.rpartition(":")[0]).expanduser()).is_file()
 
 
 def _options(name: str) -> list[str]:

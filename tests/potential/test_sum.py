@@ -163,6 +163,13 @@ def test_a_plug_in_in_a_folder_with_a_plus_is_one_name(tmp_path):
     assert summands(f"{path}:make") == [f"{path}:make"]
 
 
+def test_a_term_adds_to_a_plug_in_of_a_file(tmp_path):
+    path = tmp_path / "a+mine.py"
+    path.write_text("from matsearch.potential.chgnet import chgnet_030 as make\n")
+    assert summands(f"{path}:make+d3(pbe,bj)") == [f"{path}:make", "d3(pbe,bj)"]
+    assert load_potential(f"{path}:make+d3(pbe,bj)", "cpu").name == NAME
+
+
 def test_the_path_of_a_file_may_hold_a_plus(tmp_path):
     path = tmp_path / "a+b+c.model"
     path.touch()
