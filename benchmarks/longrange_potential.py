@@ -12,6 +12,8 @@ Of the folder's data (splits of MP-20 and MPTS-52 that are held out, never those
 - moduli: `mp_binary_elasticity.parquet`, K by elastic tensors: Voigt, Reuss, Hill against K_VRH;
 - states: crystals rattled by 0.3 Å at volumes from 0.8 to 1.2: forces and energies above rest against CHGNet-r2SCAN
   and, where installed, SevenNet-0, which are no DFT, but were not what was learned from;
+- hulls: heights above each potential's shipped hull of known phases against the Materials Project's, of the test
+  splits' crystals (their own hull is part of what is compared: all known phases by one potential each);
 - softening: the slope of forces on hot BaTiO3 (`benchmarks/softening.py`), before and after one labelled frame.
 
 And without data: dimers, slabs, water, charges, md, cost (`benchmarks/longrange_physics.py`). A crystal with an element
@@ -35,7 +37,8 @@ from pymatgen.core import Lattice, Structure
 from softening import frames
 
 import matsearch as ms
-from matsearch.errors import PotentialError
+from matsearch.errors import MissingReferenceError, PotentialError
+from matsearch.metrics.discovery import METASTABLE
 from matsearch.objectives.elastic_tensor import ElasticTensor, elastic_tensors
 from matsearch.potential import Potential, load_potential
 from matsearch.records import Relaxed
@@ -45,6 +48,8 @@ from matsearch.training.softening import one_datum_scale, softening
 
 JUDGES = ("chgnet-r2scan", "sevennet-0")
 SETS = {"MP-20 test": "mp20-test", "MPTS-52 test": "mpts52-test"}
+ON_HULL = 1e-4
+"""eV/atom."""
 RATTLE = 0.3
 """Å."""
 LARGEST_FORCE = 15.0
@@ -204,6 +209,38 @@ def _above_rest(
     return [one.forces for one in found], np.array(energies)
 
 
+def hulls(potentials: Potentials, n: int, seed: int) -> None:
+    """Heights above shipped hulls, of what is known and was not trained on, against the Materials Project's."""
+    references = {}
+    for name in potentials:
+        try:
+            references[name] = load_reference(name)
+        except MissingReferenceError as err:
+            print(f"\n{name} is not asked: {str(err).partition(';')[0]}")
+    table = pd.concat([held_out(split, potentials, n, seed) for split in SETS.values()])
+    table = table[table.e_above_hull.notna()].drop_duplicates("material_id")
+    found = {}
+    for name, reference in references.items():
+        phases = reference.phases.set_index("id").reindex(table.material_id)
+        found[name] = phases.energy_above_hull.to_numpy(float)
+        relaxed = float(phases.relaxed.fillna(False).mean())
+        print(f"\n{name}: {relaxed:.0%} of these phases are relaxed, {reference.n_pending} near the hull are not yet")
+    true = table.e_above_hull.to_numpy(float)
+    common = np.all([np.isfinite(one) for one in found.values()], axis=0)
+    print(f"heights of {common.sum()} of {len(table)} crystals above the hull, eV/atom")
+    print(f"{'':24}{'MAE':>10}{'median':>10}{'bias':>10}{'Spearman':>10}{'on one hull only':>18}{'one above 0.1':>15}")
+    for name, values in found.items():
+        ours, theirs = values[common], true[common]
+        error = ours - theirs
+        rank = pd.Series(ours).corr(pd.Series(theirs), method="spearman")
+        stable = np.mean((ours < ON_HULL) != (theirs < ON_HULL))
+        low = np.mean((ours <= METASTABLE) != (theirs <= METASTABLE))
+        print(
+            f"{name[-24:]:24}{np.abs(error).mean():10.4f}{np.median(np.abs(error)):10.4f}{error.mean():+10.4f}"
+            f"{rank:10.3f}{stable:18.1%}{low:15.1%}"
+        )
+
+
 def softness(potentials: Potentials, n: int, _: int) -> None:
     """The slope of forces on hot BaTiO3, before and after one datum."""
     structures, reference = frames(max(1, 59 // n))
@@ -232,6 +269,7 @@ MEASURES: dict[str, tuple[Callable[[Potentials, int, int], None], int]] = {
     "volumes": (volumes, 500),
     "moduli": (moduli, 400),
     "states": (states, 500),
+    "hulls": (hulls, 4000),
     "softening": (softness, 15),
 }
 """By name: what measures, and how many crystals in full."""
