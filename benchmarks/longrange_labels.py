@@ -27,7 +27,7 @@ others), `elements.parquet` (the lowest phase of each element, from which all en
     matsearch potential fine-tune labels/train-*.parquet labels/{pbe,pbe,pbe}-*.parquet \\
         labels/{elements,elements,elements,elements,elements,elements}.parquet \\
         --held-out-data labels/held_out.parquet --epochs 4 --learning-rate 5e-4 --batch-atoms 100 \\
-        --energy-scale mp2020 --trained-share 0.5 --long-range pqeq --out matsearch-lr \\
+        --energy-scale mp2020 --trained-share 0.35 --long-range pqeq --out matsearch-lr \\
         --data-licence "Materials Project, CC-BY 4.0; CHGNet (modified BSD)"
 
 and that with `--long-range none` for the control.

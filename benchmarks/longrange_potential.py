@@ -266,7 +266,7 @@ def softness(potentials: Potentials, n: int, _: int) -> None:
 
 MEASURES: dict[str, tuple[Callable[[Potentials, int, int], None], int]] = {
     "formation": (formation, 2000),
-    "volumes": (volumes, 500),
+    "volumes": (volumes, 2000),
     "moduli": (moduli, 400),
     "states": (states, 500),
     "hulls": (hulls, 4000),

@@ -17,7 +17,12 @@ def fine_tune(
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the potential; goes on with a training begun there.")],
     start: Annotated[
-        str, typer.Option("--from", help="chgnet-0.3.0, chgnet-r2scan, scratch, or a folder that this command wrote.")
+        str,
+        typer.Option(
+            "--from",
+            help="chgnet-0.3.0, chgnet-r2scan, matsearch-lr, scratch, or a folder that this command wrote (none with "
+            "latent charges).",
+        ),
     ] = "chgnet-0.3.0",
     long_range: Annotated[
         str,
@@ -104,7 +109,11 @@ def fine_tune(
     )
     read = read_labelled(data, form)
     looked_at = read_labelled(held_out_data, form) if held_out_data else None
-    typer.echo(f"{len(read.rows)} labelled structures, {len(read.bad)} rows that cannot be used")
+    n_forces, n_stress = (sum(getattr(row, what) is not None for row in read.rows) for what in ("forces", "stress"))
+    typer.echo(
+        f"{len(read.rows)} labelled structures, {n_forces} with forces, {n_stress} with stress; {len(read.bad)} rows "
+        "that cannot be used"
+    )
     made = train(read, settings, out, held_out=looked_at, device=device, tell=typer.echo)
     unread = [*read.bad, *(looked_at.bad if looked_at else ())]
     write_card(out, made, [*data, *(held_out_data or ())], unread, data_licence)

@@ -13,6 +13,7 @@ from matsearch.errors import StoreError
 from matsearch.evaluation.judging import PROTOCOL
 from matsearch.objectives.base import unconverged_detail
 from matsearch.potential import Potential
+from matsearch.potential.weights import weight_hashes
 from matsearch.records import Rejection, Relaxed, Stage, content_hash
 from matsearch.relaxation import make_plan, protocol, relax_iter
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS energies (
-    key TEXT PRIMARY KEY,     -- hash of (structure, potential, protocol)
+    key TEXT PRIMARY KEY,     -- hash of (structure, potential, its weights, protocol)
     energy REAL,              -- eV/atom; NULL with a reason
     reason TEXT,
     detail TEXT
@@ -48,6 +49,7 @@ class Energies:
             StoreError: It cannot be opened.
         """
         self.potential = potential
+        self._weights = weight_hashes(potential)
         self._say = say
         self._path = path
         try:
@@ -92,7 +94,7 @@ class Energies:
         return self._read(keys, crystals)
 
     def _key(self, crystal: Structure, how: object) -> str:
-        return content_hash([structure_hash(crystal), self.potential.name, how])
+        return content_hash([structure_hash(crystal), self.potential.name, self._weights, how])
 
     def _missing(self, keys: Sequence[str], crystals: Sequence[Structure]) -> list[tuple[str, Structure]]:
         """What is to be computed: each crystal once, without those that hold an element it was not trained on."""

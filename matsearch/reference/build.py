@@ -128,14 +128,14 @@ def build(
             say(f"{path.name} holds {', '.join(kept)} already; they stay, with their systems with the others")
         elements = sorted(before | set(elements))
     rows = _covered(catalogue, potential, elements, say)
+    if path.is_file():
+        require_same_weights(path, read_energies(path, potential.name, catalogue)[1], potential)
     weights = weight_hashes(potential)
     short = hashlib.sha256(json.dumps(weights, sort_keys=True).encode()).hexdigest()[:12]
     progress = BuildProgress(path.with_suffix(".progress.sqlite"), potential.name, catalogue.digest, short)
     try:
         if path.is_file() and not progress.states():
-            table, metadata = read_energies(path, potential.name, catalogue)
-            require_same_weights(path, metadata, potential)
-            progress.adopt(catalogue.ids, table)
+            progress.adopt(catalogue.ids, read_energies(path, potential.name, catalogue)[0])
         try:
             _compute_single_points(catalogue, rows, potential, progress, say)
             _relax_until_settled(catalogue, rows, potential, progress, within, deadline, say)

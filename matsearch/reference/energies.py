@@ -64,7 +64,8 @@ def require_same_weights(path: Path, metadata: Mapping[str, str], potential: Pot
         raise MixedHullError(
             f"{path} holds energies that {potential.name} gave with other weights than it has now "
             f"({', '.join(changed)} changed since); two sets of weights have no common hull. Build it anew with "
-            "`matsearch reference build`, in another --out or after deleting this file"
+            "`matsearch reference build`, in another --out or after deleting this file and the .progress.sqlite beside "
+            "it"
         )
 
 

@@ -13,7 +13,7 @@ and magnetic moments. `n_atoms`, where it is there, is checked.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -103,17 +103,29 @@ def read_labelled(paths: Sequence[Path], form: LabelFormat | None = None) -> Lab
     form = form or LabelFormat()
     rows: list[LabelledStructure] = []
     bad: list[BadRow] = []
+    names: set[str] = set()
     for path in paths:
         if not path.is_file():
             raise InputError(f"no labelled structures: there is no file {path}")
-        of_file = [_labelled(one, form) for one in _read(path, form)]
+        of_file = []
+        for raw in _read(path, form):
+            of_file.append(_labelled(raw, form))
+            names |= raw.names
         rows.extend(one for one in of_file if isinstance(one, LabelledStructure))
         refused = [one for one in of_file if isinstance(one, BadRow)]
         bad.extend(refused)
         if len(refused) == len(of_file):
             first = f"; {refused[0].source}: {refused[0].reason}" if refused else ""
             raise InputError(f"{path} holds no labelled structure that can be used, of {len(of_file)} rows{first}")
+    for what in ("forces", "stress", "magmoms"):
+        name = getattr(form, what)
+        if name != LabelFormat.model_fields[what].default and name not in names:
+            raise InputError(f"no row has {what} under the name {name!r}; there are {_listed(names)}")
     return LabelledData(tuple(rows), tuple(bad))
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
 
 
 def write_labelled(rows: Sequence[LabelledStructure], path: Path) -> None:
@@ -185,6 +197,7 @@ class _Raw:
     magmoms: Any = None
     pbc: bool = True
     n_atoms: int | None = None
+    names: frozenset[str] = frozenset()
 
 
 def _read(path: Path, form: LabelFormat) -> Iterator[_Raw]:
@@ -243,6 +256,7 @@ def _of_atoms(source: str, atoms: Any, form: LabelFormat, more: dict[str, Any]) 
         stress,
         found.get(form.magmoms),
         pbc=bool(atoms.pbc.all()),
+        names=frozenset(found) - {"numbers", "positions"},
     )
 
 
@@ -273,6 +287,7 @@ def _table(path: Path, form: LabelFormat) -> Iterator[_Raw]:
                 row.get(form.stress),
                 row.get(form.magmoms),
                 n_atoms=row.get("n_atoms"),
+                names=frozenset(names),
             )
             number += 1
 
@@ -293,7 +308,7 @@ def _checked(raw: _Raw, form: LabelFormat) -> LabelledStructure:
     n_atoms = len(structure)
     energy = _numbers("the energy", raw.energy, [(), (1,)])
     if energy is None:
-        raise _BadLabelError(f"it has no energy ({form.energy!r})")
+        raise _BadLabelError(f"it has no energy under the name {form.energy!r}; there are {_listed(raw.names)}")
     forces = _numbers("the forces", raw.forces, [(n_atoms, 3), (3 * n_atoms,)])
     stress = _numbers("the stress", raw.stress, [(3, 3), (9,), (6,)])
     if stress is not None:

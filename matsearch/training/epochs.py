@@ -15,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, TypeVar
 
 import numpy as np
@@ -234,6 +235,7 @@ class Training:
         partial = path.with_suffix(".partial")
         state = {
             "digest": self._digest,
+            "settings": self.settings.of_training,
             "trainee": self.trainee.state_dict(),
             "averaged": self._averaged.state_dict(),
             "optimizer": self._optimizer.state_dict(),
@@ -248,12 +250,26 @@ class Training:
         torch.save(state, partial)
         partial.replace(path)
 
+    def _difference(self, state: dict[str, Any]) -> str:
+        """What another training was done with, in words."""
+        now = self.settings.of_training
+        other = [
+            f"{name} {value!r}, not {now.get(name)!r}"
+            for name, value in state.get("settings", {}).items()
+            if value != now.get(name)
+        ]
+        return f"with {', '.join(other)}" if other else "on other data or with other settings"
+
     def _load(self, path: Path) -> None:
-        state = torch.load(path, weights_only=True, map_location=self._device)
+        try:
+            state = torch.load(path, weights_only=True, map_location=self._device)
+        except (OSError, RuntimeError, EOFError, UnpicklingError) as err:
+            said = " ".join(str(err).split())
+            raise InputError(f"{path} cannot be read ({said}); delete it to train anew") from err
         if state["digest"] != self._digest:
             raise InputError(
-                f"{self.folder} holds a training on other data or with other settings; give those again, or another "
-                f"folder, or delete {CHECKPOINT}"
+                f"{self.folder} holds a training {self._difference(state)}; give those again, or another folder, or "
+                f"delete {CHECKPOINT}"
             )
         self.trainee.load_state_dict(state["trainee"])
         self._averaged.load_state_dict(state["averaged"])

@@ -11,6 +11,8 @@ none: minimise |X e - r/n|² + ridge |e - e_old|². So an element without data k
 squares gives it zero), and elements that only come together share what their sum shows. The ridge is that of the
 largest evidence: the squared ratio of the noise to the spread of the shifts under which the data are the most probable
 (both Gaussian; MacKay, Neural Comput. 4, 415 (1992)): next to none for shifts of tens of eV and a noise of tens of meV.
+A noise far above `USUAL_NOISE` is held to be improbable (a normal prior): few labels that share no element could as
+well be all noise.
 
 Which references are `old` is the caller's: what labels do not show stays tens of eV wrong where the zero is another.
 The shift of the energies of the elements between the two functionals, where it is known, is a far better start
@@ -41,6 +43,8 @@ LEAST_SPARE = 5
 """Labels beyond those that the references use up; with fewer, no label can be told to be wrong."""
 MOST_LEVERAGE = 1 - 1e-9
 """Of a label on the fit: one that it follows exactly."""
+USUAL_NOISE = 0.1
+"""eV/atom; of labels about composition energies, where a network has the rest."""
 RIDGES = np.logspace(-10, 3, 261)
 """Tried; in units of one label per unit of squared fraction."""
 
@@ -66,7 +70,8 @@ class References:
         symbols: The elements.
         energies: [n_elements] in eV/atom; the old one where `n_labels` is 0.
         uncertainties: [n_elements] standard deviations in eV/atom, given the labels; of an element without labels, the
-            spread of the shifts of the others.
+            spread of the shifts of the others. With fewer than `LEAST_SPARE` labels to spare, which tell no noise, that
+            is taken to be `USUAL_NOISE` at least.
         n_labels: [n_elements] fitted labels that hold the element.
         ridge: By the largest evidence.
         noise: Standard deviation in eV/atom of what references cannot explain, by the largest evidence.
@@ -118,6 +123,8 @@ def refit(counts: np.ndarray, residuals: np.ndarray, old: np.ndarray, symbols: S
     fractions, shifts = counts / sizes[:, None], residuals / sizes - counts @ old / sizes
     kept = _inliers(fractions, shifts)
     fit = _Fit.of_largest_evidence(fractions[kept], shifts[kept])
+    spare = kept.sum() - fit.absorbed(fractions[kept])
+    noise = fit.noise if spare >= LEAST_SPARE else max(fit.noise, USUAL_NOISE)
     misses = shifts - fractions @ fit.shifts
     left_out = tuple(
         LeftOut(int(index), f"{misses[index]:+.3f} eV/atom from the fit, whose noise is {fit.noise:.3f} eV/atom")
@@ -126,7 +133,7 @@ def refit(counts: np.ndarray, residuals: np.ndarray, old: np.ndarray, symbols: S
     return References(
         symbols=tuple(symbols),
         energies=old + fit.shifts,
-        uncertainties=fit.noise * np.sqrt(np.diag(fit.spread)),
+        uncertainties=noise * np.sqrt(np.diag(fit.spread)),
         n_labels=(counts[kept] > 0).sum(0),
         ridge=fit.ridge,
         noise=fit.noise,
@@ -221,7 +228,8 @@ class _Fit:
             return float(beyond + (along**2 * ridge / (squares + ridge)).sum())
 
         def evidence(ridge: float) -> float:
-            return float(-len(shifts) * np.log(misfit(ridge)) - np.log1p(squares / ridge).sum())
+            unusual = misfit(ridge) / len(shifts) / USUAL_NOISE**2
+            return float(-len(shifts) * np.log(misfit(ridge)) - np.log1p(squares / ridge).sum() - unusual)
 
         ridge = float(max(RIDGES, key=evidence))
         spread = np.linalg.inv(fractions.T @ fractions + ridge * np.eye(fractions.shape[1]))

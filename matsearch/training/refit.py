@@ -30,6 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from matsearch.crystal.identity import structure_hash
 from matsearch.errors import ConfigError, InputError
 from matsearch.potential.batch import CrystalBatch
 from matsearch.potential.chgnet_plain import CHGNetBackbone
@@ -114,7 +115,9 @@ def fine_tune(
     where = torch_device(device)
     start = starting_point(settings.start, settings.seed)
     rows = list(data.rows), [] if held_out is None else list(held_out.rows)
-    if held_out is None:
+    if held_out is not None:
+        _require_apart(*rows)
+    else:
         rows = split_by_formula(data.rows, settings.held_out, settings.seed)
     _require_own(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -141,6 +144,21 @@ def fine_tune(
     left_out = {one.source for one in targets.bad}
     looked_at = [row for row in rows[1] if row.source not in left_out]
     return Refitted(potential, training.history, best, targets, looked_at, settings)
+
+
+def _require_apart(training: Sequence[LabelledStructure], held_out: Sequence[LabelledStructure]) -> None:
+    """Refuse crystals that are trained on and looked at, both.
+
+    Raises:
+        InputError: There are some.
+    """
+    formulas = {one.structure.composition.reduced_formula for one in held_out}
+    shown = {structure_hash(one.structure) for one in training if one.structure.composition.reduced_formula in formulas}
+    if both := [one.source for one in held_out if structure_hash(one.structure) in shown]:
+        raise InputError(
+            f"{len(both)} of {len(held_out)} structures to hold out are trained on, too ({both[0]}), so that their "
+            "errors would say nothing; leave them out of one of the two"
+        )
 
 
 def _require_own(folder: Path) -> None:

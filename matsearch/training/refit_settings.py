@@ -66,7 +66,7 @@ class RefitSettings(BaseModel, frozen=True, extra="forbid"):
     @property
     def of_training(self) -> dict[str, Any]:
         """What the steps of a training depend on."""
-        return self.model_dump(mode="json", exclude={"trained_share"})
+        return self.model_dump(mode="json", exclude={"trained_share", "energy_scale"})
 
     @property
     def loss_weights(self) -> tuple[float, float, float, float]:

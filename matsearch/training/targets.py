@@ -33,6 +33,7 @@ from matsearch.training.referencing import References, composition_counts, refit
 from matsearch.training.said import Said, ask
 
 SCRATCH = "scratch"
+SHIPPED = "matsearch-lr"
 COMPOSITION = "composition_model.fc.weight"
 
 
@@ -114,20 +115,23 @@ class Targets:
 
 
 def starting_point(name: str, seed: int = 0) -> Start:
-    """The weights that go by a name: `chgnet-0.3.0`, `chgnet-r2scan`, `scratch` or the folder of a refitted potential.
+    """The weights that go by a name: CHGNet's, `matsearch-lr`, `scratch`, or the folder of a refitted potential.
 
     Raises:
         PotentialError: None do.
     """
-    if (Path(name).expanduser() / MODEL_FILE).is_file():
+    if name == SHIPPED or (Path(name).expanduser() / MODEL_FILE).is_file():
         made = load_potential(name, "cpu")
         if not isinstance(made, RefittedPotential):
-            raise PotentialError(f"{name} holds no refitted CHGNet, so that training cannot start from it")
+            raise PotentialError(
+                f"{name} is no CHGNet with other weights, so that training cannot start from it; expected a folder "
+                "that fine-tune wrote with --long-range none or pqeq"
+            )
         weights, references = made.weights(), made.energy_references
         return Start(name, weights, _composition(made.network), references or {}, made.settings.terms)
     version = "0.3.0" if name == SCRATCH else name.removeprefix("chgnet-")
     if version not in CHECKPOINTS or (name != SCRATCH and not name.startswith("chgnet-")):
-        known = ", ".join([*(f"chgnet-{one}" for one in CHECKPOINTS), SCRATCH])
+        known = ", ".join([*(f"chgnet-{one}" for one in CHECKPOINTS), SHIPPED, SCRATCH])
         raise PotentialError(f"training cannot start from {name!r}; expected {known}, or a folder that fine-tune wrote")
     weights = dict(checkpoint(version))
     network = CHGNet(name, "", weights, torch.device("cpu"))

@@ -71,12 +71,11 @@ def test_a_potential_that_was_trained_on_needs_another_hull(tmp_path):
     weights.write_text("second")
     with pytest.raises(MixedHullError, match=r"other weights than it has now \(weights.safetensors changed since\)"):
         reference_of(potential, folder)
-    with pytest.raises(StoreError, match=r"holds a build with weights .*; delete it to begin anew"):
-        build(potential, folder, lambda text: None)
-    energies_path(folder, NAME).with_suffix(".progress.sqlite").unlink()
-    with pytest.raises(MixedHullError, match="after deleting this file"):
+    with pytest.raises(MixedHullError, match=r"after deleting this file and the \.progress\.sqlite beside it"):
         build(potential, folder, lambda text: None)
     energies_path(folder, NAME).unlink()
+    with pytest.raises(StoreError, match=r"holds a build with weights .*; delete it to begin anew"):
+        build(potential, folder, lambda text: None)
     energies_path(folder, NAME).with_suffix(".progress.sqlite").unlink()
     build(potential, folder, lambda text: None)
     assert reference_of(potential, folder).potential == NAME

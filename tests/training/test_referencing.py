@@ -31,6 +31,24 @@ def test_exact_labels_give_exact_references():
     assert not found.left_out and found.noise < 1e-4
 
 
+@pytest.mark.parametrize("shift", [-20.0, -5.0, -0.3])
+@pytest.mark.parametrize(
+    "counts",
+    [
+        np.eye(9),
+        np.kron(np.eye(4, 5), [1, 1])[:, :9],
+        np.eye(1, 9),
+        np.vstack([np.eye(8, 9) + np.eye(9)[8], np.eye(9)[8]]),
+    ],
+    ids=["elements", "pairs", "one", "oxides and oxygen"],
+)
+def test_few_labels_that_share_little_are_no_noise(counts, shift):
+    sizes = counts.sum(1)
+    residuals = counts @ OLD + sizes * (shift + np.random.default_rng(0).normal(scale=0.02, size=len(sizes)))
+    left = (residuals - counts @ refit(counts, residuals, OLD, SYMBOLS).energies) / sizes
+    assert np.abs(left).max() < 0.1
+
+
 def test_an_element_without_labels_keeps_its_old_reference_and_says_how_little_is_known():
     counts, residuals = labels(60)
     found = refit(counts, residuals, OLD, SYMBOLS)

@@ -149,7 +149,7 @@ def test_terms_are_asked_once_and_another_training_is_not_gone_on_with(data, tmp
 
     monkeypatch.setattr(FarPQEq, "evaluate", refuse)
     fine_tune(data, settings, tmp_path, device="cpu")
-    with pytest.raises(InputError, match="other settings"):
+    with pytest.raises(InputError, match=r"holds a training with learning_rate 0\.001, not 0\.1"):
         fine_tune(data, settings.model_copy(update={"learning_rate": 0.1}), tmp_path, device="cpu")
 
 
