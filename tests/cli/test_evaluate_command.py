@@ -58,14 +58,14 @@ def test_several_judges_stand_side_by_side(table, command, tmp_path, monkeypatch
     from matsearch.errors import MissingReferenceError
     from matsearch.evaluation import judging
 
-    shipped = judging.load_reference
+    shipped = judging.reference_of
 
-    def only_one(name, folder=None):
-        if name != "chgnet-0.3.0":
-            raise MissingReferenceError(f"no hull of known phases for potential {name!r}")
-        return shipped(name, folder)
+    def only_one(potential, folder=None):
+        if potential.name != "chgnet-0.3.0":
+            raise MissingReferenceError(f"no hull of known phases for potential {potential.name!r}")
+        return shipped(potential, folder)
 
-    monkeypatch.setattr(judging, "load_reference", only_one)
+    monkeypatch.setattr(judging, "reference_of", only_one)
     status, _, err = command(
         "evaluate", table, "--judge", "chgnet-0.3.0", "--judge", "chgnet-r2scan", "--json", tmp_path / "out.json"
     )

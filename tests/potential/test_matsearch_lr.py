@@ -7,6 +7,7 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from matsearch.potential import Potential, load_potential
+from matsearch.reference import reference_of
 from matsearch.testing.potential import PotentialContract, example_crystals
 
 
@@ -39,6 +40,17 @@ def test_it_goes_by_its_name_and_hashes_its_files(potential: Potential) -> None:
     assert potential.energy_scale == "mp2020"
     assert {one.name for one in potential.weight_files} == {"model.json", "weights.safetensors"}
     assert len(potential.elements) > 80
+
+
+def test_its_hull_is_that_of_its_weights(potential: Potential) -> None:
+    reference = reference_of(potential)
+    assert reference.elements == potential.elements
+    assert reference.n_missing == 0
+    phases = reference.phases
+    salt = phases[phases.formula == "NaCl"].sort_values("energy_per_atom").iloc[0]
+    assert salt.energy_above_hull == 0.0
+    (energy,) = potential.energies([reference.structure(salt["id"])])
+    assert energy / salt.n_atoms == pytest.approx(salt.energy_per_atom, abs=1e-3)
 
 
 def test_it_is_near_chgnet_in_crystals(potential: Potential) -> None:
