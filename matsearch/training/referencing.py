@@ -160,7 +160,8 @@ def refit_potential(
 
     Raises:
         PotentialError: The potential declares no composition energies, or was not trained on an element.
-        ValueError: As `refit`, or as many labels as structures were not given.
+        ValueError: As `refit`, as many labels as structures were not given, the potential gives no structure an energy,
+            or does not know an element that references are shrunk towards.
     """
     from matsearch.errors import PotentialError
     from matsearch.potential.corrected import CorrectedPotential, Correction
@@ -169,11 +170,17 @@ def refit_potential(
         raise PotentialError(f"{potential.name} declares no composition energies (energy_references) to refit")
     if len(structures) != len(energies):
         raise ValueError(f"{len(structures)} structures, but {len(energies)} energies")
+    if unknown := sorted((towards or {}).keys() - potential.energy_references.keys()):
+        raise ValueError(
+            f"references to shrink towards are given for {', '.join(unknown)}, unknown to {potential.name}"
+        )
     symbols, own = zip(*potential.energy_references.items(), strict=True)
     old = np.array([(towards or {}).get(symbol, reference) for symbol, reference in zip(symbols, own, strict=True)])
     predicted = potential.energies(structures)
     known = [index for index, one in enumerate(predicted) if not isinstance(one, Rejection)]
     refused = [LeftOut(i, one.detail) for i, one in enumerate(predicted) if isinstance(one, Rejection)]
+    if refused and not known:
+        raise ValueError(f"{potential.name} gives none of {len(refused)} structures an energy: {refused[0].reason}")
     counts = composition_counts([structures[index] for index in known], symbols)
     network = np.array([predicted[index] for index in known], dtype=float) - counts @ np.array(own)
     found = refit(counts, np.array([energies[index] for index in known]) - network, old, symbols)

@@ -70,6 +70,8 @@ def test_labels_become_a_potential_that_loads_by_its_path_with_a_card(command, l
         (["--from", "chgnet-1"], "chgnet-r2scan"),
         (["--stress-unit", "Pa"], "--stress-unit"),
         (["--energy-key", "E"], "lacks the columns E"),
+        (["--forces-key", "force"], "no row has forces under the name 'force'; there are energy, forces"),
+        (["--stress-key", "virials"], "no row has stress under the name 'virials'"),
         (["--learning-rate", "-1"], "--learning-rate"),
         (["--freeze", "atoms"], "atom_embedding"),
         (["--dispersion", "chgnet-0.3.0"], "no term"),
@@ -79,6 +81,22 @@ def test_labels_become_a_potential_that_loads_by_its_path_with_a_card(command, l
 def test_a_mistake_is_one_line(command, labels, tmp_path, options, said):
     status, _, err = command("potential", "fine-tune", labels, "--out", tmp_path / "m", "--device", "cpu", *options)
     assert status == 2 and said in err and err.count("\n") == 1
+
+
+def test_crystals_that_are_trained_on_are_not_held_out(command, labels, tmp_path):
+    options = ("--held-out-data", labels, "--out", tmp_path / "m", "--device", "cpu")
+    status, _, err = command("potential", "fine-tune", labels, *options)
+    assert status == 2 and "9 of 9 structures to hold out are trained on, too" in err
+
+
+def test_a_damaged_checkpoint_is_named(command, labels, tmp_path):
+    out = tmp_path / "m"
+    options = ("--out", out, "--per-atom", "--epochs", 1, "--held-out", 0.2, "--device", "cpu")
+    assert command("potential", "fine-tune", labels, *options)[0] == 0
+    checkpoint = out / "checkpoint.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:100_000])
+    status, _, err = command("potential", "fine-tune", labels, *options)
+    assert status == 2 and f"{checkpoint} cannot be read" in err and "delete it to train anew" in err
 
 
 def test_another_potential_is_not_written_over(command, labels, tmp_path):

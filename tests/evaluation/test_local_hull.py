@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from made_up_phases import BallPotential, DeepBallPotential, write_phases
-from pymatgen.core import Composition
+from pymatgen.core import Composition, Lattice, Structure
 
 from matsearch.evaluation.energies import Energies
 from matsearch.evaluation.local_hull import LocalHull, touching_plane
@@ -65,3 +65,19 @@ def test_an_element_without_a_phase_is_a_reason(known, tmp_path):
     fine, missing = local_hull(known, tmp_path / "e.sqlite").at([Composition("MgO"), Composition("MgH2")])
     assert isinstance(fine, float)
     assert isinstance(missing, Rejection) and missing.reason == "no_reference" and "H" in missing.detail
+
+
+def test_energies_of_other_weights_are_computed_anew(tmp_path):
+    weights = tmp_path / "weights.safetensors"
+    crystal = Structure(Lattice.cubic(3.0), ["Mg"], [[0, 0, 0]])
+    counts = []
+    for text in ("first", "first", "second"):
+        weights.write_text(text)
+        potential = BallPotential("cpu")
+        potential.weight_files = (weights,)
+        BallPotential.n_calls = 0
+        energies = Energies(potential, tmp_path / "e.sqlite")
+        energies.as_they_are([crystal])
+        energies.close()
+        counts.append(BallPotential.n_calls)
+    assert counts[0] > 0 and counts[1] == 0 and counts[2] > 0

@@ -175,6 +175,16 @@ def test_references_that_are_better_known_take_the_place_of_the_old_ones():
     assert potential.energy_references["Fe"] == pytest.approx(chgnet.energy_references["Fe"])
 
 
+def test_what_cannot_be_refitted_is_told():
+    chgnet, salt = load_potential("chgnet-0.3.0", "cpu"), rocksalts()[0]
+    with pytest.raises(ValueError, match=r"Zz, unknown to chgnet-0\.3\.0"):
+        refit_potential(chgnet, [salt], [-27.0], "mine", towards={"Zz": 1.0})
+    crowded = salt.copy()
+    crowded.scale_lattice(salt.volume / 20)
+    with pytest.raises(ValueError, match="gives none of 1 structures an energy"):
+        refit_potential(chgnet, [crowded], [-27.0], "mine")
+
+
 def test_a_potential_without_composition_energies_is_refused_by_name():
     with pytest.raises(PotentialError, match="pqeq declares no composition energies"):
         refit_potential(load_potential("pqeq", "cpu"), rocksalts(), [0.0] * 12, "shifted")
