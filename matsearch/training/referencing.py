@@ -98,7 +98,8 @@ def refit(counts: np.ndarray, residuals: np.ndarray, old: np.ndarray, symbols: S
     a few wrong labels move it little. A label is one where the fit misses it by more than `OUTLIER` robust standard
     deviations, leverage allowed for; the others are fitted, and all are held against that fit until nothing changes.
     The one label that holds an element cannot be told from a shift of that element and is no outlier; of several that
-    contradict each other, all are. With fewer than `LEAST_SPARE` labels to spare none is.
+    contradict each other, all are. With fewer than `LEAST_SPARE` labels to spare none is; where labels are hardly more
+    than elements a wrong one can still pass, or draw right ones out with it.
 
     Args:
         counts: [n_labels, n_elements] atoms of each element.
