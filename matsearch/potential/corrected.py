@@ -112,6 +112,7 @@ class CorrectedPotential(BatchedPotential):
         self.not_finite = base.not_finite
         self.fitted_beside, self.holds = base.fitted_beside, base.holds
         self.batch_atoms = base.batch_atoms
+        self.weight_files = base.weight_files
         self._own = _table(own, self.elements, self.device)
         self._new = _table(new, self.elements, self.device)
         self._systems = torch.zeros(len(correction.scales), len(chemical_symbols), device=self.device)
