@@ -196,10 +196,15 @@ def molecular_dynamics(potentials: Potentials, n: int) -> None:
 
 def cost(potentials: Potentials, n: int) -> None:
     """Processor time of energies, forces and stresses of batches as in a relaxation, in turn, one thread."""
+    for least, most, count in ((2, 20, n), (80, 120, max(1, n // 16))):
+        _cost(potentials, least, most, count)
+
+
+def _cost(potentials: Potentials, least: int, most: int, n: int) -> None:
     reference = load_reference("chgnet-0.3.0")
     phases = reference.phases
     known = frozenset.intersection(*(one.elements for one in potentials.values()))
-    chosen = phases[phases.n_atoms.between(2, 20)].sample(4 * n, random_state=0)
+    chosen = phases[phases.n_atoms.between(least, most)].sample(4 * n, random_state=0)
     structures = [reference.structure(one) for one in chosen["id"]]
     structures = [one for one in structures if {x.symbol for x in one.composition.elements} <= known][:n]
     parts = [structures[start : start + 16] for start in range(0, len(structures), 16)]
@@ -217,7 +222,7 @@ def cost(potentials: Potentials, n: int) -> None:
             seconds[name].append(_clock(potential) - began)
     first = next(iter(potentials))
     n_atoms = sum(map(len, structures))
-    print(f"\na step of {len(structures)} crystals of 2 to 20 atoms, on one thread")
+    print(f"\na step of {len(structures)} crystals of {least} to {most} atoms, on one thread")
     for name, taken in seconds.items():
         print(
             f"{name[-24:]:24} {1e6 * min(taken) / n_atoms:7.0f} µs an atom, {min(taken) / min(seconds[first]):.2f} of "

@@ -13,7 +13,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -141,7 +141,7 @@ def build(
             _relax_until_settled(catalogue, rows, potential, progress, within, deadline, say)
         finally:
             if progress.states():
-                _write(catalogue, rows, potential, progress, path, within, say)
+                _write(catalogue, rows, potential, weights, progress, path, within, say)
     finally:
         progress.close()
 
@@ -299,6 +299,7 @@ def _write(
     catalogue: Catalogue,
     rows: np.ndarray,
     potential: Potential,
+    weights: Mapping[str, str],
     progress: BuildProgress,
     path: Path,
     within: float,
@@ -329,7 +330,7 @@ def _write(
     metadata = {
         "potential": potential.name,
         "energy_scale": potential.energy_scale,
-        "weights": json.dumps(weight_hashes(potential)),
+        "weights": json.dumps(weights),
         "elements": ",".join(known.hull[0]),
         "catalogue": catalogue.digest,
         "protocol": json.dumps(protocol | {"within": within if math.isfinite(within) else None}),

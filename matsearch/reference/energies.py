@@ -58,8 +58,9 @@ def require_same_weights(path: Path, metadata: Mapping[str, str], potential: Pot
     Raises:
         MixedHullError: They are others: the potential was trained on, or exchanged, under the same name.
     """
-    then, now = json.loads(metadata.get("weights", "{}")), weight_hashes(potential)
-    if then and now and then != now:
+    then = json.loads(metadata.get("weights", "{}"))
+    now = weight_hashes(potential) if then else {}
+    if now and then != now:
         changed = sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
         raise MixedHullError(
             f"{path} holds energies that {potential.name} gave with other weights than it has now "

@@ -273,7 +273,7 @@ def _table(path: Path, form: LabelFormat) -> Iterator[_Raw]:
         raise InputError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(sorted(names))}")
     labels = [form.energy, form.forces, form.stress, form.magmoms, "n_atoms"]
     columns = ["species", "lattice", places, *(name for name in labels if name in names)]
-    number = 0
+    number, columns_there = 0, frozenset(names)
     for part in file.iter_batches(columns=columns):
         for row in part.to_pylist():
             yield _Raw(
@@ -287,7 +287,7 @@ def _table(path: Path, form: LabelFormat) -> Iterator[_Raw]:
                 row.get(form.stress),
                 row.get(form.magmoms),
                 n_atoms=row.get("n_atoms"),
-                names=frozenset(names),
+                names=columns_there,
             )
             number += 1
 

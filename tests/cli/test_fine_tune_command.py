@@ -63,6 +63,17 @@ def test_labels_become_a_potential_that_loads_by_its_path_with_a_card(command, l
     assert (out / "learning_curves.csv").is_file()
 
 
+def test_training_goes_on_from_the_shipped_potential_beside_its_term(command, labels, tmp_path):
+    options = ("--from", "matsearch-lr", "--epochs", 1, "--per-atom", "--held-out", 0.2, "--device", "cpu")
+    status, _, err = command("potential", "fine-tune", labels, "--out", tmp_path / "none", *options)
+    assert status == 2 and "matsearch-lr was trained beside pqeq-far" in err
+    status, _, err = command(
+        "potential", "fine-tune", labels, "--out", tmp_path / "m", "--long-range", "pqeq", *options
+    )
+    assert status == 0, err
+    assert load_potential(str(tmp_path / "m"), "cpu").settings.start == "matsearch-lr"
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
